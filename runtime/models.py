@@ -1,0 +1,117 @@
+"""A Node is a place that runs sandboxes; a Container is one sandbox there."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.db import models
+from django.db.models.functions import Now
+
+from sandbox_platform import ids
+from sandbox_platform.states import Arrows, StateModel, StateQuerySet
+from templates_app.models import Template
+
+
+class RuntimeType(models.TextChoices):
+    """Kinds of driver."""
+
+    DOCKER = "docker"
+    BUBBLEWRAP = "bubblewrap"
+
+
+class NodeQuerySet(models.QuerySet):
+    """Nodes by what they can do."""
+
+    def schedulable(self) -> NodeQuerySet:
+        """Those that take new sessions."""
+        return self.filter(enabled=True, ready=True)
+
+
+class Node(models.Model):
+    """An engine that sandboxes run on. `ready` is what its last probe said; `enabled` is the operator's word."""
+
+    name = models.CharField(primary_key=True, max_length=63)
+    runtime_type = models.CharField(max_length=20, choices=RuntimeType.choices)
+    url = models.CharField(max_length=255, blank=True, help_text="Of the engine, where it is not the local default.")
+    enabled = models.BooleanField(default=True)
+    ready = models.BooleanField(default=False, editable=False)
+    detail = models.TextField(blank=True, editable=False)
+    cpu_millis = models.PositiveIntegerField(default=0, help_text="What the host has, in thousandths of a core.")
+    memory_bytes = models.PositiveBigIntegerField(default=0)
+    probed_at = models.DateTimeField(null=True, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = NodeQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.runtime_type})"
+
+
+class ContainerStatus(models.TextChoices):
+    """Of a Container."""
+
+    CREATING = "creating"
+    WARM = "warm"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    EXITED = "exited"
+    LOST = "lost"
+    REMOVED = "removed"
+
+
+class Container(StateModel):
+    """A sandbox on a node.
+
+    creating -> warm | running | stopping | lost | removed; warm -> running | stopping | exited | lost; running -> stopping | exited | lost;
+    stopping | exited | lost -> removed. `exited` and `lost` are what the engine says happened; `stopping` is what we want.
+    """
+
+    ARROWS: ClassVar[Arrows] = {
+        ContainerStatus.CREATING: frozenset(
+            {ContainerStatus.WARM, ContainerStatus.RUNNING, ContainerStatus.STOPPING, ContainerStatus.LOST, ContainerStatus.REMOVED}
+        ),
+        ContainerStatus.WARM: frozenset(
+            {ContainerStatus.RUNNING, ContainerStatus.STOPPING, ContainerStatus.EXITED, ContainerStatus.LOST}
+        ),
+        ContainerStatus.RUNNING: frozenset({ContainerStatus.STOPPING, ContainerStatus.EXITED, ContainerStatus.LOST}),
+        ContainerStatus.STOPPING: frozenset({ContainerStatus.REMOVED}),
+        ContainerStatus.EXITED: frozenset({ContainerStatus.STOPPING, ContainerStatus.REMOVED}),
+        ContainerStatus.LOST: frozenset({ContainerStatus.STOPPING, ContainerStatus.REMOVED}),
+        ContainerStatus.REMOVED: frozenset(),
+    }
+
+    name = models.CharField(primary_key=True, max_length=40, default=ids.sandbox_name, editable=False)
+    ref = models.CharField(max_length=64, null=True, unique=True, editable=False, help_text="The engine's own id.")  # noqa: DJ001
+    node = models.ForeignKey(Node, on_delete=models.PROTECT, related_name="containers")
+    template = models.ForeignKey(Template, on_delete=models.PROTECT, related_name="containers")
+    runtime_type = models.CharField(max_length=20, choices=RuntimeType.choices)
+    status = models.CharField(max_length=10, choices=ContainerStatus.choices, default=ContainerStatus.CREATING)
+    image = models.CharField(max_length=500)
+    cpu = models.CharField(max_length=16)
+    memory = models.CharField(max_length=16)
+    disk = models.CharField(max_length=16)
+    slots = models.PositiveSmallIntegerField(default=4)
+    socket = models.CharField(max_length=500, blank=True)
+    isolation = models.JSONField(default=dict, blank=True)
+    limits_enforced = models.JSONField(default=dict, blank=True)
+    maker = models.UUIDField(null=True, editable=False, help_text="The process that makes it, while it is creating.")
+    detail = models.TextField(blank=True)
+    log_tail = models.TextField(blank=True, help_text="The end of the executor's log, kept when the sandbox goes.")
+    created_at = models.DateTimeField(db_default=Now())
+    started_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField(null=True)
+
+    objects = StateQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at"]
+        indexes = [
+            models.Index(fields=["status", "-created_at"]),
+            models.Index(fields=["-created_at"]),
+        ]
+
+    def __str__(self) -> str:
+        return self.ref[:12] if self.ref else self.name

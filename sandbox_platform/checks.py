@@ -1,0 +1,33 @@
+"""System checks: settings that would make this installation unsafe or broken, with ids and hints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning, register
+
+
+@register()
+def sandbox_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Run at every start."""
+    found: list[CheckMessage] = []
+    if settings.DEBUG:
+        found.append(Warning("DEBUG is on: error pages show internals.", hint="Unset DEBUG.", id="sandbox.W001"))
+    if len(settings.SECRET_KEY) < 32:
+        found.append(
+            Error("SECRET_KEY is shorter than 32 characters.", id="sandbox.E001",
+                  hint="Unset it: one is made and kept in the state folder.")
+        )  # fmt: skip
+    if settings.DOCKER_URL.startswith(("tcp://", "http://")):
+        found.append(
+            Error("DOCKER_HOST is plain TCP: whoever reaches that port is root on the engine's host.", id="sandbox.E002",
+                  hint="Use a Unix socket, or ssh://.")
+        )  # fmt: skip
+    if not 0 < settings.WEB_WAIT_SHARE < 1:
+        found.append(Error("WEB_WAIT_SHARE must lie between 0 and 1.", hint="0.75 is the default.", id="sandbox.E003"))
+    if settings.SESSION_IDLE_TIMEOUT < 60:
+        found.append(Error("SESSION_IDLE_TIMEOUT is below 60 s.", hint="1800 is the default.", id="sandbox.E004"))
+    if "*" in settings.ALLOWED_HOSTS:
+        found.append(Warning("ALLOWED_HOSTS accepts any host.", hint="Name the hosts that clients use.", id="sandbox.W002"))
+    return found

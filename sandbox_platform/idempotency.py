@@ -1,0 +1,89 @@
+"""Idempotency-Key: the same key and body give the first answer again, also after a restart.
+
+The record is written in the transaction of what it guards, so both are there or neither. A twin that is under way holds the row: the
+second request waits for it in the database, for as long as the lock time-out lets it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+
+from django.db import IntegrityError, OperationalError, transaction
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from sandbox_platform.errors import ApiError, invalid
+from sandbox_platform.models import IdempotencyRecord
+from sandbox_platform.renderers import JSONRenderer
+
+KEY = re.compile(r"[\x21-\x7e]{1,255}")
+KEPT_HEADERS = ("Location", "Preference-Applied", "Retry-After")
+Act = Callable[[], Response]
+
+
+def once(request: Request, act: Act) -> Response:
+    """Run `act` in a transaction, or give its first answer again. 4xx answers are kept, 5xx are not."""
+    key = request.headers.get("Idempotency-Key")
+    if key is None:
+        with transaction.atomic():
+            return act()
+    if not KEY.fullmatch(key):
+        raise invalid("Idempotency-Key must be 1 to 255 visible ASCII characters")
+    body = json.dumps(request.data, sort_keys=True).encode()
+    mark = {"project": request.auth.project, "method": request.method, "path": request.path[:300], "key": key}
+    fingerprint = hashlib.sha256(body).hexdigest()
+    try:
+        with transaction.atomic():
+            record = IdempotencyRecord.objects.create(fingerprint=fingerprint, **mark)
+            response = _run(request, act)
+            _keep(record, response)
+            return response
+    except IntegrityError:
+        record = IdempotencyRecord.objects.filter(**mark).first()
+        if record is None:  # the first attempt was rolled back, or it was another constraint
+            raise
+        return _replay(record, fingerprint)
+    except OperationalError as error:
+        if getattr(error.__cause__, "sqlstate", "") == "55P03":  # lock_not_available: the twin is still under way
+            raise ApiError("Conflict", "A request with the same Idempotency-Key is still under way",
+                           headers={"Retry-After": "2"}) from None  # fmt: skip
+        raise
+
+
+def amend(request: Request, response: Response) -> Response:
+    """The answer after a wait is the first answer: remember it in place of the early one."""
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and "Idempotent-Replayed" not in response.headers:
+        record = IdempotencyRecord.objects.filter(
+            project=request.auth.project, method=request.method, path=request.path[:300], key=key
+        ).first()
+        if record is not None:
+            _keep(record, response)
+    return response
+
+
+def _run(request: Request, act: Act) -> Response:
+    try:
+        with transaction.atomic():
+            return act()
+    except ApiError as error:
+        if error.status >= 500:
+            raise
+        return Response(error.body(request.request_id), status=error.status, headers=error.headers)
+
+
+def _keep(record: IdempotencyRecord, response: Response) -> None:
+    record.status = response.status_code
+    record.headers = {name: response.headers[name] for name in KEPT_HEADERS if name in response.headers}
+    record.body = JSONRenderer().render(response.data).decode()
+    record.save(update_fields=["status", "headers", "body"])
+
+
+def _replay(record: IdempotencyRecord, fingerprint: str) -> Response:
+    if record.fingerprint != fingerprint:
+        raise ApiError("Conflict", "This Idempotency-Key was used with another body", solution="Use a new key for a new request")
+    headers = {**record.headers, "Idempotent-Replayed": "true"}
+    return Response(json.loads(record.body), status=record.status, headers=headers)

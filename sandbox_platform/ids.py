@@ -1,0 +1,29 @@
+"""Public ids: readable prefix, unguessable tail (36 letters, 16 places: 82 bits)."""
+
+from __future__ import annotations
+
+import datetime as dt
+import secrets
+import string
+
+ALPHABET = string.ascii_lowercase + string.digits
+
+
+def tail(length: int = 16) -> str:
+    """`length` random places of [a-z0-9]."""
+    return "".join(secrets.choice(ALPHABET) for _ in range(length))
+
+
+def session_id() -> str:
+    """sess_ and 16 places."""
+    return f"sess_{tail()}"
+
+
+def execution_id() -> str:
+    """exec_, today's date in UTC and 16 places."""
+    return f"exec_{dt.datetime.now(dt.UTC):%Y%m%d}_{tail()}"
+
+
+def sandbox_name() -> str:
+    """The name under which an engine knows a sandbox of ours."""
+    return f"sbx-{secrets.token_hex(8)}"

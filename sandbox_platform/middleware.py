@@ -1,0 +1,57 @@
+"""Around every request: its id, one log line, and the envelope for what fails outside a view."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from collections.abc import Callable
+
+import structlog
+from django.http import HttpRequest, HttpResponse
+
+from sandbox_platform import metrics
+from sandbox_platform.errors import translate
+
+log = structlog.get_logger("sandbox.access")
+SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+Handler = Callable[[HttpRequest], HttpResponse]
+
+
+class RequestIdMiddleware:
+    """Takes X-Request-ID where it is sane, else makes one; it stands in every log line, on the answer, and in what is enqueued."""
+
+    def __init__(self, get_response: Handler) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Bind, serve, count, log."""
+        sent = request.headers.get("X-Request-ID", "")
+        request.request_id = sent if SANE_ID.fullmatch(sent) else uuid.uuid4().hex  # type: ignore[attr-defined]
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request.request_id)  # type: ignore[attr-defined]
+        began = time.perf_counter()
+        response = self.get_response(request)
+        seconds = time.perf_counter() - began
+        response["X-Request-ID"] = request.request_id  # type: ignore[attr-defined]
+        route = request.resolver_match.route if request.resolver_match else "none"
+        metrics.requests.labels(request.method, route, response.status_code).observe(seconds)
+        log.info("request", method=request.method, path=request.path, status=response.status_code, ms=round(seconds * 1000, 2))
+        return response
+
+
+class ErrorMiddleware:
+    """What a view outside DRF raises, and what Django's own layers raise, as the envelope."""
+
+    def __init__(self, get_response: Handler) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Pass through."""
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        """The admin keeps Django's own pages."""
+        if request.path.startswith("/admin/"):
+            return None
+        return translate(exception).response(request)

@@ -1,0 +1,96 @@
+"""Heartbeats: one row a process, written by one thread; and the observer that tells the dead from the slow."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+import time
+import uuid
+from contextlib import suppress
+
+import structlog
+from django.conf import settings
+from django.db import DatabaseError, close_old_connections, connection
+from django.db.models import F
+from django.utils import timezone
+
+from sandbox_platform.models import Process
+
+log = structlog.get_logger(__name__)
+BEAT_SECONDS = 1.5
+
+_own: tuple[int, uuid.UUID] | None = None
+_lock = threading.Lock()
+
+
+def own_id() -> uuid.UUID:
+    """This process's row, made at the first call after a start or a fork. Raises DatabaseError."""
+    global _own
+    with _lock:
+        if _own is None or _own[0] != os.getpid():
+            row = Process.objects.create(kind=_kind(), host=socket.gethostname(), pid=os.getpid())
+            _own = (os.getpid(), row.id)
+            threading.Thread(target=_beat, args=(row.id,), name="heartbeat", daemon=True).start()
+        return _own[1]
+
+
+def retire() -> None:
+    """Say that this process ends, so that nobody has to wait for its heartbeat to go stale."""
+    if _own is not None and _own[0] == os.getpid():
+        with suppress(DatabaseError):
+            Process.objects.filter(pk=_own[1], dead_at=None).update(dead_at=timezone.now())
+
+
+def _kind() -> str:
+    name = os.environ.get("Q_CLUSTER_NAME")
+    return f"worker:{name}" if name else os.path.basename(sys.argv[0])[:40]
+
+
+def _beat(pk: uuid.UUID) -> None:
+    while True:
+        time.sleep(BEAT_SECONDS)
+        try:
+            alive = Process.objects.filter(pk=pk, dead_at=None).update(beats=F("beats") + 1)
+        except Exception as error:
+            log.warning("heartbeat_failed", error=str(error))
+            with suppress(Exception):
+                connection.close()
+            continue
+        if not alive:
+            # Declared dead while alive (suspended, say): its leases are lost. Begin again under a new id.
+            global _own
+            with _lock:
+                _own = None
+            close_old_connections()
+            return
+
+
+def _after_fork() -> None:
+    global _own, _lock
+    _own, _lock = None, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+class Observer:
+    """Watches all heartbeats by its own monotonic clock. Lives as long as the ticker."""
+
+    def __init__(self) -> None:
+        self._seen: dict[uuid.UUID, tuple[int, float]] = {}
+
+    def bury_the_dead(self) -> int:
+        """Set `dead_at` on each process whose beats have not changed for PROCESS_STALE_AFTER seconds. How many died."""
+        now, buried = time.monotonic(), 0
+        living = dict(Process.objects.filter(dead_at=None).values_list("id", "beats"))
+        self._seen = {pk: seen for pk, seen in self._seen.items() if pk in living}
+        for pk, beats in living.items():
+            known = self._seen.get(pk)
+            if known is None or known[0] != beats:
+                self._seen[pk] = (beats, now)
+            elif now - known[1] > settings.PROCESS_STALE_AFTER:
+                buried += Process.objects.filter(pk=pk, beats=beats, dead_at=None).update(dead_at=timezone.now())
+                log.warning("process_dead", process=str(pk))
+        return buried

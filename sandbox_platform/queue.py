@@ -1,0 +1,35 @@
+"""The only place that enqueues. A task is a dotted path and ids, written in the caller's transaction: it runs if that commits."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import structlog
+from django.utils.module_loading import import_string
+from django_q.models import OrmQ
+from django_q.tasks import async_task
+
+
+class Queue(StrEnum):
+    """One cluster of workers each, so that slow work can't hold up quick work."""
+
+    RUNS = "runs"  # hands runs to the event loop: milliseconds
+    LIFECYCLE = "lifecycle"  # makes and removes sandboxes: up to a minute
+    BUILDS = "builds"  # prepares template images: minutes
+
+
+def enqueue(queue: Queue, func: str, *ids: str | int) -> None:
+    """Have `func(*ids)` called by a worker of `queue`. The request id goes with it into the worker's log lines."""
+    request_id = structlog.contextvars.get_contextvars().get("request_id", "")
+    async_task("sandbox_platform.queue.call", func, request_id, *ids, cluster=str(queue))
+
+
+def call(func: str, request_id: str, *ids: str | int) -> None:
+    """What a worker runs: `func` with the request id bound."""
+    with structlog.contextvars.bound_contextvars(**({"request_id": request_id} if request_id else {}), task=func):
+        import_string(func)(*ids)
+
+
+def depth(queue: Queue) -> int:
+    """Tasks that wait in `queue`."""
+    return OrmQ.objects.filter(key=str(queue)).count()

@@ -1,0 +1,232 @@
+"""Every setting, read from the environment. A `.env` file in the working directory is honoured.
+
+What stands here and has a default works as it is; docs/settings.md lists them for operators.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from environs import Env
+
+from sandbox_platform.secret_key import read_or_create
+
+env = Env()
+env.read_env(recurse=False)
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+# --- Where things are -------------------------------------------------------------------------------------------------
+# Everything that must survive a restart, apart from PostgreSQL and S3 where they are used.
+STATE_DIR = Path(env.str("SANDBOX_STATE_DIR", str(BASE_DIR / "var"))).resolve()
+STATE_DIR.mkdir(parents=True, exist_ok=True)
+
+# Names this installation on a shared engine: only sandboxes with this label are ours. Made once, kept in the state folder.
+INSTANCE_ID = env.str("SANDBOX_INSTANCE_ID", "") or read_or_create(STATE_DIR / "instance-id", nbytes=6)[:12]
+
+# --- Security ---------------------------------------------------------------------------------------------------------
+SECRET_KEY = env.str("SECRET_KEY", "") or read_or_create(STATE_DIR / "secret-key")
+DEBUG = env.bool("DEBUG", False)
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", [])
+# True behind a proxy that ends TLS and sets X-Forwarded-Proto.
+BEHIND_TLS_PROXY = env.bool("BEHIND_TLS_PROXY", False)
+if BEHIND_TLS_PROXY:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
+SECURE_CONTENT_TYPE_NOSNIFF = True
+X_FRAME_OPTIONS = "DENY"
+
+# --- Sandboxes --------------------------------------------------------------------------------------------------------
+# auto: Docker if an engine answers and its images exist or can be made, else bubblewrap.
+SANDBOX_RUNTIME = env.str("SANDBOX_RUNTIME", "auto", validate=lambda v: v in ("auto", "docker", "bubblewrap"))
+DOCKER_URL = env.str("DOCKER_HOST", "unix:///var/run/docker.sock")
+NODE_NAME = env.str("SANDBOX_NODE_NAME", "node-01")
+# Seconds from the start of a provisioning to a ready executor.
+SANDBOX_BOOT_TIMEOUT = env.float("SANDBOX_BOOT_TIMEOUT", 30.0)
+# Seconds. A session's record is kept this long after its end; its files this long.
+SESSION_RETENTION = env.int("SESSION_RETENTION", 30 * 24 * 3600)
+FILES_RETENTION = env.int("FILES_RETENTION", 24 * 3600)
+SESSION_IDLE_TIMEOUT = env.int("SESSION_IDLE_TIMEOUT", 30 * 60)
+SESSION_MAX_LIFETIME = env.int("SESSION_MAX_LIFETIME", 6 * 3600)
+# Runs that may wait in the queue; beyond it a submission is answered 503.
+MAX_PENDING_EXECUTIONS = env.int("MAX_PENDING_EXECUTIONS", 10_000)
+# A folder of wheels for image builds on a machine without a package index.
+WHEEL_DIR = env.str("SANDBOX_WHEEL_DIR", "")
+
+# --- Web and workers --------------------------------------------------------------------------------------------------
+WEB_HOST = env.str("HOST", "127.0.0.1")
+WEB_PORT = env.int("PORT", 8000)
+WEB_PROCESSES = env.int("WEB_PROCESSES", 1)
+WEB_THREADS = env.int("WEB_THREADS", 32)
+# The part of the threads of a process that may wait or stream at one moment; beyond it `wait` answers at once.
+WEB_WAIT_SHARE = env.float("WEB_WAIT_SHARE", 0.75)
+LIFECYCLE_WORKERS = env.int("LIFECYCLE_WORKERS", 4)
+# Seconds without a heartbeat, by the observer's own clock, after which a process counts as dead.
+PROCESS_STALE_AFTER = env.float("PROCESS_STALE_AFTER", 6.0)
+
+# --- Django -----------------------------------------------------------------------------------------------------------
+INSTALLED_APPS = [
+    "sandbox_platform",
+    "templates_app",
+    "runtime",
+    "sessions_app",
+    "executions_app",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "django_q",
+]
+MIDDLEWARE = [
+    "sandbox_platform.middleware.RequestIdMiddleware",
+    "sandbox_platform.middleware.ErrorMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "sandbox_platform.urls"
+WSGI_APPLICATION = "sandbox_platform.wsgi.application"
+APPEND_SLASH = False
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_TZ = True
+STATIC_URL = "/static/"
+STATIC_ROOT = STATE_DIR / "static"
+# Serve straight from the packages: no collectstatic step for a service that one command starts.
+WHITENOISE_USE_FINDERS = True
+WHITENOISE_AUTOREFRESH = False
+
+DATABASES = {
+    "default": env.dj_db_url(
+        "DATABASE_URL", f"sqlite:///{STATE_DIR / 'db.sqlite3'}", conn_max_age=None, conn_health_checks=False
+    )
+}
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    DATABASES["default"]["OPTIONS"] = {
+        "timeout": 20,
+        "transaction_mode": "IMMEDIATE",
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON;",
+    }
+else:
+    # A database that is gone must be told within 5 s, and a statement must never hold a thread for ever.
+    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+    DATABASES["default"].setdefault("OPTIONS", {}).update(
+        {"connect_timeout": 3, "options": "-c statement_timeout=15000 -c lock_timeout=10000"}
+    )
+
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    "workspaces": {
+        "BACKEND": "django.core.files.storage.FileSystemStorage",
+        "OPTIONS": {"location": str(STATE_DIR / "workspaces"), "file_permissions_mode": 0o600},
+    },
+}
+FILE_UPLOAD_TEMP_DIR = str(STATE_DIR / "tmp")
+Path(FILE_UPLOAD_TEMP_DIR).mkdir(exist_ok=True)
+# Bodies are bounded where they are read (parsers.py, uploads): Django's own limit would answer in its own words.
+DATA_UPLOAD_MAX_MEMORY_SIZE = None
+
+# The queue is a doorbell, the rows are the truth: every task is safe to repeat, and the ticker enqueues again what is due.
+Q_CLUSTER = {
+    "name": "sandbox",
+    "broker_class": "sandbox_platform.broker.WakingBroker",
+    "orm": "default",
+    "workers": 1,
+    "queue_limit": 1,
+    "timeout": 240,
+    "retry": 300,
+    "save_limit": -1,
+    "ack_failures": True,
+    "max_attempts": 1,
+    "recycle": 10**9,
+    "catch_up": False,
+    "scheduler": False,
+    "guard_cycle": 0.5,
+    "label": "Queue",
+    "ALT_CLUSTERS": {
+        "lifecycle": {"workers": LIFECYCLE_WORKERS, "queue_limit": LIFECYCLE_WORKERS},
+        "runs": {"workers": 1, "queue_limit": 1, "timeout": 30, "retry": 60},
+        "builds": {"workers": 1, "queue_limit": 1, "timeout": 3600, "retry": 3700},
+    },
+}
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["sandbox_platform.auth.BearerAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["sandbox_platform.auth.HasScope"],
+    "DEFAULT_PARSER_CLASSES": ["sandbox_platform.parsers.StrictJSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["sandbox_platform.renderers.JSONRenderer"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "sandbox_platform.errors.exception_handler",
+    "UNAUTHENTICATED_USER": None,
+    "UNAUTHENTICATED_TOKEN": None,
+    "DATETIME_FORMAT": "%Y-%m-%dT%H:%M:%S.%fZ",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Sandbox Control Plane",
+    "VERSION": "1.0.0",
+    "DESCRIPTION": (
+        "Send untrusted or AI-written code, run it in isolated sandboxes, fetch results that are never lost.\n\n"
+        "Authenticate every request with `Authorization: Bearer <token>`."
+    ),
+    "SCHEMA_PATH_PREFIX": r"/api/v1",
+    "SCHEMA_PATH_PREFIX_TRIM": False,
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_AUTHENTICATION": [],
+    "SERVE_PERMISSIONS": [],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+    "SWAGGER_UI_SETTINGS": {"persistAuthorization": True, "deepLinking": True},
+    "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_ADD_EXPLICIT_BLANK_NULL_CHOICE": False,
+    "ENUM_NAME_OVERRIDES": {
+        "SessionStatus": "sessions_app.models.SessionStatus",
+        "ExecutionStatus": "executions_app.models.ExecutionStatus",
+        "ContainerStatus": "runtime.models.ContainerStatus",
+    },
+    "TAGS": [
+        {"name": "sessions", "description": "A session is a sandbox of your own, for a time."},
+        {"name": "executions", "description": "An execution is one run of code in a session."},
+        {"name": "files", "description": "The workspace of a session."},
+        {"name": "templates", "description": "A template describes the environment that sessions start from."},
+        {"name": "containers", "description": "What exists on the engine for a session."},
+    ],
+}
+
+LOG_LEVEL = env.str("LOG_LEVEL", "INFO")
+# json for machines, console for people.
+LOG_FORMAT = env.str("LOG_FORMAT", "json", validate=lambda v: v in ("json", "console"))
+LOGGING_CONFIG = None
+from sandbox_platform.logs import configure  # noqa: E402
+
+configure(LOG_LEVEL, LOG_FORMAT)

@@ -1,0 +1,127 @@
+"""A Session is a tenant's intention to have a sandbox for a time."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.db import models
+from django.db.models.functions import Now
+
+from runtime.models import Container, RuntimeType
+from sandbox_platform import crypto, ids
+from sandbox_platform.models import Project
+from sandbox_platform.states import Arrows, StateModel, StateQuerySet
+from templates_app.models import Template
+
+
+class SessionStatus(models.TextChoices):
+    """Of a Session."""
+
+    CREATING = "creating"
+    RUNNING = "running"
+    TERMINATED = "terminated"
+    FAILED = "failed"
+    TIMEOUT = "timeout"
+
+
+class Reason(models.TextChoices):
+    """Why a session ended: a closed list, see `STATUS_OF`."""
+
+    TERMINATED_BY_CLIENT = "terminated_by_client"
+    TERMINATED_BY_OPERATOR = "terminated_by_operator"
+    IDLE = "idle"
+    EXPIRED = "expired"
+    MAX_LIFETIME = "max_lifetime"
+    START_FAILED = "start_failed"
+    IMAGE_UNAVAILABLE = "image_unavailable"
+    OOM_KILLED = "oom_killed"
+    DISK_FULL = "disk_full"
+    CONTAINER_LOST = "container_lost"
+    NODE_LOST = "node_lost"
+    RUNTIME_ERROR = "runtime_error"
+
+
+# The final status that each reason stands for.
+STATUS_OF: dict[str, SessionStatus] = {
+    Reason.TERMINATED_BY_CLIENT: SessionStatus.TERMINATED,
+    Reason.TERMINATED_BY_OPERATOR: SessionStatus.TERMINATED,
+    Reason.IDLE: SessionStatus.TERMINATED,
+    Reason.EXPIRED: SessionStatus.TIMEOUT,
+    Reason.MAX_LIFETIME: SessionStatus.TIMEOUT,
+}
+ENDED = (SessionStatus.TERMINATED, SessionStatus.FAILED, SessionStatus.TIMEOUT)
+
+
+class Session(StateModel):
+    """A sandbox of a project's own, for a time.
+
+    creating -> running -> terminated | failed | timeout, and creating -> failed | terminated.
+    `closing` is set when a running session has reached its end but still has runs: it takes no more, and ends with the last one.
+    `released_at` is set once all that an ended session held (sandbox, disk) is given back and its files are saved.
+    `active_runs` counts its executions in `running`; it changes in the transaction that changes them.
+    """
+
+    ARROWS: ClassVar[Arrows] = {
+        SessionStatus.CREATING: frozenset({SessionStatus.RUNNING, SessionStatus.FAILED, SessionStatus.TERMINATED}),
+        SessionStatus.RUNNING: frozenset({SessionStatus.TERMINATED, SessionStatus.FAILED, SessionStatus.TIMEOUT}),
+        SessionStatus.TERMINATED: frozenset(),
+        SessionStatus.FAILED: frozenset(),
+        SessionStatus.TIMEOUT: frozenset(),
+    }
+
+    id = models.CharField(primary_key=True, max_length=32, default=ids.session_id, editable=False)
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="sessions")
+    template = models.ForeignKey(Template, on_delete=models.PROTECT, related_name="sessions")
+    status = models.CharField(max_length=10, choices=SessionStatus.choices, default=SessionStatus.CREATING)
+    status_reason = models.CharField(max_length=32, choices=Reason.choices, blank=True)
+    status_detail = models.TextField(blank=True)
+    runtime_type = models.CharField(max_length=20, choices=RuntimeType.choices)
+    container = models.OneToOneField(Container, null=True, blank=True, on_delete=models.PROTECT, related_name="session")
+    timeout = models.PositiveIntegerField(help_text="Seconds from the moment it runs.")
+    cpu = models.CharField(max_length=16)
+    memory = models.CharField(max_length=16)
+    disk = models.CharField(max_length=16)
+    max_concurrency = models.PositiveSmallIntegerField(default=4)
+    labels = models.JSONField(default=dict, blank=True)
+    env_names = models.JSONField(default=list, blank=True)
+    env_sealed = models.BinaryField(default=b"", blank=True, editable=False)
+    active_runs = models.PositiveIntegerField(default=0, editable=False)
+    closing = models.CharField(max_length=32, choices=Reason.choices, blank=True, editable=False)
+    created_at = models.DateTimeField(db_default=Now())
+    started_at = models.DateTimeField(null=True, editable=False)
+    expires_at = models.DateTimeField(null=True, editable=False)
+    last_activity_at = models.DateTimeField(db_default=Now(), editable=False)
+    ended_at = models.DateTimeField(null=True, editable=False)
+    files_saved_at = models.DateTimeField(null=True, editable=False)
+    released_at = models.DateTimeField(null=True, editable=False)
+    purge = models.BooleanField(default=False, editable=False, help_text="Erase files and outputs at the end.")
+
+    objects = StateQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at", "-id"]
+        indexes = [
+            models.Index(fields=["project", "-created_at"]),
+            models.Index(fields=["project", "status", "-created_at"]),
+            models.Index(fields=["status", "expires_at"]),
+            models.Index(fields=["released_at", "ended_at"]),
+            models.Index(fields=["-created_at"]),
+        ]
+
+    def __str__(self) -> str:
+        return self.id
+
+    @property
+    def ended(self) -> bool:
+        """True in a final state."""
+        return self.status in ENDED
+
+    @property
+    def env_vars(self) -> dict[str, str]:
+        """Decrypted: for a run, never for an answer, a log or the admin."""
+        return crypto.unseal(self.env_sealed)
+
+    @property
+    def topic(self) -> str:
+        """What wakes those who wait for a change of this session."""
+        return f"session:{self.pk}"
