@@ -1,0 +1,36 @@
+"""Connecting to a socket file that lies in a folder which the sandbox can write to."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from runtime.drivers.errors import ExecutorProtocolError, ExecutorUnavailable
+
+
+@contextmanager
+def pinned(path: Path) -> Iterator[str]:
+    """A name under which exactly the socket that was looked at can be connected to.
+
+    The sandbox may swap the file for a symlink to another socket of the host at any moment, so it is opened without
+    following, checked, and named by its descriptor. That also lifts the limit of 107 bytes on socket paths.
+    """
+    try:
+        descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise ExecutorUnavailable(f"no executor at {path}: {error.strerror}") from error
+    try:
+        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            raise ExecutorProtocolError(f"{path} is not a socket.")
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
+
+
+def new_socket() -> socket.socket:
+    """An unconnected Unix stream socket."""
+    return socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
