@@ -1,4 +1,7 @@
-"""The contract that every runtime driver keeps. One suite, `tests/drivers/test_contract.py`, holds all drivers to it."""
+"""The contract that every runtime driver keeps.
+
+One suite, `tests/drivers/test_contract.py`, holds all drivers to it.
+"""
 
 from __future__ import annotations
 
@@ -11,28 +14,29 @@ from runtime.drivers.types import Sandbox, SandboxSpec, SandboxStats
 class Driver(Protocol):
     """Makes, watches and removes sandboxes on one engine. Knows no database, HTTP or users.
 
-    A driver is made with its instance id and its state folder, and sees only sandboxes of that instance. Its methods may be
-    called from any thread and any process of the instance, and each ends within a deadline of its own. All raise `EngineUnavailable`
-    where the engine does not answer.
+    A driver is made with its instance id and its state folder, and sees only sandboxes of that instance. Its methods
+    may be called from any thread and any process of the instance, and each ends within a deadline of its own. All
+    raise `EngineUnavailable` where the engine does not answer.
     """
 
     name: str
 
     def check(self) -> None:
-        """Raise `RuntimeUnsupported` (with the way to mend it) or `EngineUnavailable` if sandboxes can't be made here now."""
+        """Raise `RuntimeUnsupported` (with the way to mend it) or `EngineUnavailable` if none can be made here now."""
 
     def create(self, spec: SandboxSpec) -> Sandbox:
         """Make the sandbox, start it, wait for its executor, attest it.
 
-        The same name again gives the same sandbox (an earlier, half-made one is finished or made anew). On any error nothing is left behind.
-        Raises `ImageUnavailable`, `NoCapacity`, `BootFailed`, `AttestationFailed`, `RuntimeUnsupported`.
+        The same name again gives the same sandbox (an earlier, half-made one is finished or made anew). On any error
+        nothing is left behind. Raises `ImageUnavailable`, `NoCapacity`, `BootFailed`, `AttestationFailed`,
+        `RuntimeUnsupported`.
         """
 
     def inspect(self, name: str) -> Sandbox:
         """How the sandbox is now. Raises `SandboxNotFound`."""
 
     def remove(self, name: str) -> None:
-        """Kill it and free all that it held: processes, cgroups, mounts, images, sockets, folders. One that is gone is no error."""
+        """Kill it and free all that it held: processes, cgroups, mounts, files. One that is gone is no error."""
 
     def list(self) -> list[Sandbox]:
         """Every sandbox of this instance, and every remainder of one (folders, mounts) as `EXITED`."""

@@ -1,4 +1,7 @@
-"""What may go wrong between the control plane and an engine or an executor. Nothing here knows HTTP statuses of ours or rows."""
+"""What may go wrong between the control plane and an engine or an executor.
+
+Nothing here knows HTTP statuses of ours or rows.
+"""
 
 
 class DriverError(Exception):
@@ -44,7 +47,10 @@ class BootFailed(DriverError):
 
 
 class RuntimeUnsupported(DriverError):
-    """This host can't run this driver (not root, no bubblewrap, no such OCI runtime). The message says how to mend it."""
+    """This host can't run this driver (not root, no bubblewrap, no such OCI runtime).
+
+    The message says how to mend it.
+    """
 
 
 class ExecutorError(Exception):

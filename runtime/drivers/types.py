@@ -34,8 +34,9 @@ class Resources:
 class SandboxSpec:
     """What to make. `name` is ours and unique ("sbx-<hex>"): creating the same name twice gives the same sandbox.
 
-    `image` is what the driver's image builder recorded for the template: an image id for Docker, a folder for bubblewrap.
-    `oci_runtime` is Docker's ("runc", "runsc"). `boot_timeout` is in seconds, from the call to a ready executor.
+    `image` is what the driver's image builder recorded for the template: an image id for Docker, a folder for
+    bubblewrap. `oci_runtime` is Docker's ("runc", "runsc"). `boot_timeout` is in seconds, from the call to a ready
+    executor.
     """
 
     name: str
@@ -53,8 +54,8 @@ class Sandbox:
     """One sandbox as the engine sees it.
 
     `ref` is the engine's own id, at least 12 hex digits. `socket` is where its executor listens, on this host.
-    `isolation` says what was attested (see `attest.py`); `limits_enforced` maps cpu, memory, disk, inodes and pids to how
-    they are enforced ("cgroup", "ext4", "tmpfs", "none", ...). Both are empty where the sandbox was only listed.
+    `isolation` says what was attested (see `attest.py`); `limits_enforced` maps cpu, memory, disk, inodes and pids to
+    how they are enforced ("cgroup", "ext4", "tmpfs", "none", ...). Both are empty where the sandbox was only listed.
     """
 
     ref: str

@@ -25,8 +25,10 @@ PROTOCOL_VERSION = 1
 MAX_HEAD = 16 * 1024
 MAX_JSON = 16 * MIB
 """Of a JSON answer: a list of 10,000 files with names of 1 KiB fits."""
-MAX_LINE = 4 * MIB
-"""Of one event: a return value of 1 MiB, escaped, with its traceback and its artifacts."""
+MAX_LINE = 8 * MIB
+"""Of one event: a return value of 1 MiB (escaped, up to 3), with its traceback and its artifacts."""
+MAX_KEPT = 16 * MIB
+"""Of a whole stream that is not followed: what an executor keeps of one run. A live stream has no end but its deadline."""
 MAX_OUTPUT = MIB
 """Of the bytes in one stdout or stderr event."""
 MAX_RETURN_VALUE = MIB
@@ -300,11 +302,15 @@ class EventStream:
         self._offsets = {"stdout": stdout, "stderr": stderr}
         self._follow = follow
         self._started = False
+        self._received = 0
         self.result: Result | None = None
 
     def feed(self, data: bytes) -> list[Event]:
         """Takes what arrived (not empty); gives the events that are complete. Raises `ExecutorRefused` for an error."""
         body = self._refusal_or_body(data)
+        self._received += len(body)
+        if self._received > MAX_KEPT and not self._follow:
+            fields.wrong("more than an executor keeps")
         events: list[Event] = []
         while body:
             if self.result is not None:

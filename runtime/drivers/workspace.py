@@ -1,0 +1,126 @@
+"""The sandbox's disk, with a limit that the kernel keeps: an ext4 image where we may mount, else a tmpfs.
+
+The image is loop-mounted here, on the host, and handed in as a folder. User code never has the image itself, so it
+can't feed the kernel a crafted one. The loop device belongs to the mount ("autoclear") and can't outlive it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import struct
+import subprocess
+import tempfile
+import time
+from functools import cache
+from pathlib import Path
+
+from runtime.drivers.errors import DriverError, NoCapacity
+from runtime.drivers.types import MIB, Resources
+
+USER = 20000
+"""Uid and gid that own the workspace: the executor's `--user-uid`."""
+MODE = 0o2775
+INODE_SIZE = 256
+TIMEOUT = 20.0
+"""Seconds that mkfs, mount or umount may take."""
+MNT_DETACH = 2
+EXT4_IOC_SHUTDOWN = 0x8004587D
+SHUTDOWN_WITHOUT_FLUSH = struct.pack("=I", 2)
+
+
+def tmpfs_size(resources: Resources) -> int:
+    """Bytes of a workspace in memory.
+
+    Half of the memory limit at most: a full disk must say ENOSPC, not kill the sandbox.
+    """
+    return min(resources.disk, resources.memory // 2)
+
+
+def make(image: Path, target: Path, resources: Resources) -> None:
+    """Make an empty ext4 of the wanted size and number of files and mount it at `target`. Raises `NoCapacity`."""
+    # The inode tables are ours to pay for, not the user's.
+    size = resources.disk + resources.inodes * INODE_SIZE + 2 * MIB
+    descriptor = os.open(image, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.truncate(descriptor, size)
+    finally:
+        os.close(descriptor)
+    _run(
+        "mkfs.ext4", "-q", "-F", "-b", "4096", "-I", str(INODE_SIZE), "-N", str(resources.inodes), "-m", "0",
+        "-O", "^has_journal,^resize_inode,^huge_file", "-E", "lazy_itable_init=1,nodiscard", str(image),
+    )  # fmt: skip
+    # Without barriers a sync stays in memory: what is in here does not outlive the host anyway.
+    _run("mount", "-t", "ext4", "-o", "loop,nosuid,nodev,noatime,nobarrier", str(image), str(target))
+    (target / "lost+found").rmdir()
+    os.chown(target, USER, USER)
+    target.chmod(MODE)
+
+
+def remove(image: Path, target: Path) -> None:
+    """Unmount and delete, in a moment whatever is in there. What is gone already is no error."""
+    while os.path.ismount(target):
+        _shut_down(target)
+        _unmount(target)
+    image.unlink(missing_ok=True)
+
+
+def can_mount() -> bool:
+    """Whether this process may loop-mount an image. Tried once, on a small one."""
+    return os.geteuid() == 0 and os.access("/dev/loop-control", os.W_OK) and _probe()
+
+
+@cache
+def _probe() -> bool:
+    with tempfile.TemporaryDirectory(prefix="sbx-probe-") as folder:
+        image, target = Path(folder, "ws.img"), Path(folder, "ws")
+        target.mkdir()
+        try:
+            make(image, target, Resources(disk=2 * MIB, inodes=64))
+        except (DriverError, OSError):
+            return False
+        finally:
+            remove(image, target)
+    return True
+
+
+def _shut_down(target: Path) -> None:
+    """Tell ext4 to forget what it has not written yet.
+
+    Unmounting gigabytes of fresh files would write them out first.
+    """
+    try:
+        descriptor = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        fcntl.ioctl(descriptor, EXT4_IOC_SHUTDOWN, SHUTDOWN_WITHOUT_FLUSH)
+    except OSError:
+        return  # An older kernel: the unmount takes longer.
+    finally:
+        os.close(descriptor)
+
+
+def _unmount(target: Path) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    # A process that was just killed may hold it for a moment. After that it is detached, and goes with its last user.
+    end = time.monotonic() + 1.0
+    while libc.umount2(os.fsencode(target), 0) != 0:
+        if time.monotonic() > end:
+            libc.umount2(os.fsencode(target), MNT_DETACH)
+            return
+        time.sleep(0.01)
+
+
+def _run(*command: str) -> None:
+    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
+    try:
+        subprocess.run(command, check=True, capture_output=True, timeout=TIMEOUT, env=environment)
+    except subprocess.CalledProcessError as error:
+        words = error.stderr.decode(errors="replace").strip()[:500]
+        raise NoCapacity(f"no room for a workspace: {command[0]}: {words}") from error
+    except subprocess.TimeoutExpired as error:
+        raise NoCapacity(f"no workspace within {TIMEOUT:.0f} s: {command[0]}") from error
+    except FileNotFoundError as error:
+        raise DriverError(f"{command[0]} is not installed") from error
