@@ -28,7 +28,7 @@ MAX_JSON = 16 * MIB
 MAX_LINE = 8 * MIB
 """Of one event: a return value of 1 MiB (escaped, up to 3), with its traceback and its artifacts."""
 MAX_KEPT = 16 * MIB
-"""Of a whole stream that is not followed: what an executor keeps of one run. A live stream has no end but its deadline."""
+"""Of a stream that is not followed: what an executor keeps of one run. A live one has no end but its deadline."""
 MAX_OUTPUT = MIB
 """Of the bytes in one stdout or stderr event."""
 MAX_RETURN_VALUE = MIB
