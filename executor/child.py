@@ -1,0 +1,70 @@
+"""What a fresh child of the zygote does: shed privileges, take its place, run the code. Never returns."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from typing import Any, NoReturn
+
+from executor import node_runner, python_runner, shell_runner
+from executor.cli import Options
+from executor.log import log
+from executor.privileges import confine
+from executor.results import Channel
+
+RESULT_FD = 200  # far from the small numbers that user code opens, closes and passes on; below any sane nofile
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def run(request: dict[str, Any], fds: list[int], options: Options) -> NoReturn:
+    """`fds` are spec, stdin, stdout, stderr and result; `request` has `uid` and `language`."""
+    try:
+        spec_fd, stdin, stdout, stderr, result = fds
+        spec = json.loads(_read_all(spec_fd))
+        for number, fd in enumerate((stdin, stdout, stderr, result)):
+            os.dup2(fd, number if number < 3 else RESULT_FD, inheritable=number < 3)
+        os.closerange(3, RESULT_FD)
+        os.closerange(RESULT_FD + 1, 256)
+        _reset_signals()
+        confine(request["uid"], options.user_uid)
+        os.environ.clear()
+        os.environ.update(environment(options))
+        os.environ.update(spec["env"])
+        channel = Channel(RESULT_FD, spec["nonce"])
+    except BaseException as error:
+        log("error", "child_failed", error=repr(error))
+        os._exit(125)
+    try:
+        os.chdir(os.path.join(options.workspace, spec["working_directory"]))
+    except OSError as error:
+        message = f"working_directory: {error.strerror}"
+        os.write(2, message.encode() + b"\n")
+        channel.send(outcome="exception", exit_code=1, error={"type": "OSError", "message": message, "traceback": ""})
+        os._exit(1)
+    if request["language"] == "python":
+        python_runner.run(spec, channel, [options.workspace])
+    if request["language"] == "javascript":
+        node_runner.run(spec, channel, options)
+    shell_runner.run(spec, channel)
+
+
+def environment(options: Options) -> dict[str, str]:
+    """The environment of user code before the run's own variables: made from nothing."""
+    env = {"PATH": SYSTEM_PATH, "HOME": options.workspace, "LANG": "C.UTF-8", "TMPDIR": "/tmp", "PYTHONUNBUFFERED": "1"}  # noqa: S108
+    if os.path.isdir(options.site):
+        env["PATH"] = f"{options.site}/bin:{SYSTEM_PATH}"
+        env["PYTHONPATH"] = options.site
+    return env
+
+
+def _reset_signals() -> None:
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGCHLD, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, set())
+
+
+def _read_all(fd: int) -> bytes:
+    return os.pread(fd, os.fstat(fd).st_size, 0)

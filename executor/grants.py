@@ -1,0 +1,66 @@
+"""PID 1 opens to the shared group what a user's process made private to itself, with that user's own authority."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from executor.cli import Options
+from executor.linux import set_fs_ids
+
+PATH_FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC  # type: ignore[attr-defined]
+FOLDER_BITS = 0o2770
+FILE_BITS = 0o660
+
+
+@contextmanager
+def _acting_as(uid: int, options: Options) -> Iterator[None]:
+    """File accesses as the owner, if that is a slot of ours. Signals and priorities stay root's where the kernel can."""
+    if uid not in options.slot_uids:
+        yield
+        return
+    apart = set_fs_ids(uid, options.user_uid)
+    if not apart:
+        os.setegid(options.user_uid)
+        os.seteuid(uid)
+    try:
+        yield
+    finally:
+        if apart:
+            set_fs_ids(0, 0)
+        else:
+            os.seteuid(0)
+            os.setegid(0)
+
+
+def grant(segments: list[str], options: Options) -> bool:
+    """Gives the group access to every folder of the path that a slot's user owns, and to the file at its end."""
+    fd = os.open(options.workspace, PATH_FLAGS | os.O_DIRECTORY)
+    try:
+        for name in segments:
+            with _acting_as(os.fstat(fd).st_uid, options):
+                child = os.open(name, PATH_FLAGS, dir_fd=fd)
+            os.close(fd)
+            fd = child
+            _open_up(fd, options)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+def _open_up(fd: int, options: Options) -> None:
+    info = os.fstat(fd)
+    if stat.S_ISDIR(info.st_mode):
+        bits = FOLDER_BITS
+    elif stat.S_ISREG(info.st_mode):
+        bits = FILE_BITS
+    else:
+        return
+    if info.st_uid in options.slot_uids and info.st_mode & bits != bits:
+        with _acting_as(info.st_uid, options):
+            # A path descriptor can't be fchmod-ed; through /proc the mode of exactly this inode is changed.
+            os.chmod(f"/proc/self/fd/{fd}", stat.S_IMODE(info.st_mode) | bits)

@@ -1,0 +1,71 @@
+"""The few kernel interfaces that the standard library lacks: prctl, setfsuid, messages with descriptors, OOM counters."""
+
+from __future__ import annotations
+
+import array
+import ctypes
+import json
+import os
+import re
+import socket
+from typing import Any
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+PR_SET_DUMPABLE = 4
+PR_SET_NO_NEW_PRIVS = 38
+MAX_MESSAGE = 64 * 1024
+MAX_FDS = 8
+
+_OOM_FILES = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
+
+
+def prctl(option: int, value: int) -> None:
+    if _libc.prctl(option, ctypes.c_ulong(value), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+
+
+def set_fs_ids(uid: int, gid: int) -> bool:
+    """Makes file accesses alone count as `uid` and `gid`. False where the kernel (gVisor) has no such call."""
+    _libc.setfsgid(ctypes.c_uint(gid))
+    _libc.setfsuid(ctypes.c_uint(uid))
+    # Both calls return the previous value, never an error; an impossible id asks for the present one.
+    return bool(_libc.setfsuid(ctypes.c_uint(0xFFFFFFFF)) == uid)
+
+
+def seqpacket_pair() -> tuple[socket.socket, socket.socket]:
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def send_message(sock: socket.socket, message: dict[str, Any], fds: tuple[int, ...] = (), tail: bytes = b"") -> None:
+    """One packet: a JSON line, then raw bytes, with descriptors. Raises OSError (BlockingIOError when full)."""
+    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+    sock.sendmsg([json.dumps(message).encode() + b"\n", tail], ancillary)
+
+
+def receive_message(sock: socket.socket) -> tuple[dict[str, Any], list[int], bytes]:
+    """The counterpart of `send_message`. Raises EOFError when the other side is gone."""
+    size = array.array("i").itemsize
+    data, ancillary, _flags, _address = sock.recvmsg(2 * MAX_MESSAGE, socket.CMSG_SPACE(MAX_FDS * size))
+    fds = array.array("i")
+    for level, kind, payload in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(payload[: len(payload) - len(payload) % size])
+    if not data:
+        raise EOFError
+    head, _, tail = data.partition(b"\n")
+    return json.loads(head), list(fds), tail
+
+
+def oom_kills() -> int | None:
+    """How many processes the memory cgroup of this sandbox has killed so far; None where that can't be read."""
+    for path in _OOM_FILES:
+        try:
+            with open(path) as file:
+                match = re.search(r"^oom_kill (\d+)$", file.read(), re.MULTILINE)
+        except OSError:
+            continue
+        if match:
+            return int(match.group(1))
+    return None

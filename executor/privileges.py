@@ -1,0 +1,77 @@
+"""Becoming the user, and ending everything a user runs."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+
+from executor.linux import PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, prctl
+
+NOFILE = 1024
+SMALLEST_UID = 1000
+
+
+def become_user(uid: int, gid: int) -> None:
+    """Gives up root for good. The caller is a fresh child that holds nothing secret."""
+    os.setgroups([])
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
+    os.umask(0o002)
+
+
+def confine(uid: int, gid: int) -> None:
+    """What a process of user code gets: a session and limits of its own, first in line for the OOM killer."""
+    os.setsid()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    nofile = NOFILE if hard == resource.RLIM_INFINITY else min(NOFILE, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (nofile, nofile))
+    try:
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write("1000")
+    except OSError:
+        pass  # a read-only /proc: the kernel then weighs by size alone
+    become_user(uid, gid)
+    # A change of uid makes a process undumpable, and then /dev/stdout and /proc/self can't be opened by itself.
+    prctl(PR_SET_DUMPABLE, 1)
+
+
+def kill_user(uid: int) -> None:
+    """Sends SIGKILL to every process of `uid` in this pid namespace: atomic, no fork, nobody else is hit.
+
+    While PID 1 wears that uid the user may signal it too. Only SIGTERM has a handler; it is held back meanwhile, and
+    dropped unless it came from outside of the sandbox (which shows as pid 0).
+    """
+    if os.getpid() != 1 or uid < SMALLEST_UID:
+        raise RuntimeError("the sweep is for PID 1 of a sandbox, against an unprivileged user")
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        os.setresuid(uid, uid, 0)
+        try:
+            os.kill(-1, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        finally:
+            os.setresuid(0, 0, 0)
+            prctl(PR_SET_DUMPABLE, 0)
+        if signal.SIGTERM in signal.sigpending():
+            info = signal.sigtimedwait([signal.SIGTERM], 0)
+            if info is not None and info.si_pid == 0:
+                os.kill(1, signal.SIGTERM)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+
+def processes_of(uid: int) -> list[int]:
+    """The pids that run as `uid`, zombies included. The folder of a process always belongs to its effective uid."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                if os.stat("/proc/" + name).st_uid == uid:
+                    found.append(int(name))
+            except OSError:
+                continue
+    return found

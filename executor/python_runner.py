@@ -1,0 +1,189 @@
+"""Runs a user's Python in the fresh child, and says what became of it. Never returns.
+
+References to what is needed afterwards are taken here, at import, before user code can patch anything.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import io
+import json
+import linecache
+import os
+import sys
+import threading
+import traceback
+import types
+from typing import Any, NoReturn
+
+from executor.results import Channel
+
+FILENAME = "<handler>"
+MAX_MESSAGE = 8 * 1024
+MAX_TRACEBACK = 64 * 1024
+_HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+_exit, _write, _compile, _exec, _loads = os._exit, os.write, compile, exec, json.loads
+_TracebackException = traceback.TracebackException
+_run_exitfuncs = atexit._run_exitfuncs
+_join_threads = threading._shutdown  # type: ignore[attr-defined]
+_missing = object()
+
+
+def run(spec: dict[str, Any], channel: Channel, import_path: list[str]) -> NoReturn:
+    """`import_path` goes to the end of sys.path: behind the standard library and site packages."""
+    code = 1
+    try:
+        namespace = _prepare(spec, import_path)
+        code = _play(spec, channel, namespace)
+    except BaseException as error:
+        code = _report(error, channel)
+    _exit(code)
+
+
+def _prepare(spec: dict[str, Any], import_path: list[str]) -> dict[str, Any]:
+    """A `__main__` as a new interpreter would have it."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        setattr(sys, name, _text_stream(number, mode))
+        setattr(sys, f"__{name}__", getattr(sys, name))
+    for name in [name for name in sys.modules if name == "executor" or name.startswith("executor.")]:
+        del sys.modules[name]  # the user may have a module of that name
+    main = types.ModuleType("__main__")
+    sys.modules["__main__"] = main
+    sys.argv = ["main.py", *spec["args"]]
+    sys.dont_write_bytecode = True
+    sys.path.extend(import_path)
+    _reseed()
+    source = spec["code"]
+    linecache.cache[FILENAME] = (len(source), None, source.splitlines(True), FILENAME)
+    gc.enable()
+    return main.__dict__
+
+
+def _text_stream(number: int, mode: str) -> io.TextIOWrapper:
+    """Unbuffered on the way out: what was printed before a SIGKILL must have left the process."""
+    if mode == "r":
+        return io.TextIOWrapper(open(number, "rb", closefd=False), encoding="utf-8", errors="surrogateescape")
+    raw = open(number, "wb", buffering=0, closefd=False)
+    errors = "backslashreplace" if number == 2 else "surrogateescape"
+    return io.TextIOWrapper(raw, encoding="utf-8", errors=errors, write_through=True)  # type: ignore[type-var]
+
+
+def _reseed() -> None:
+    if "random" in sys.modules:
+        sys.modules["random"].seed()
+    if "numpy.random" in sys.modules:
+        sys.modules["numpy.random"].seed()
+
+
+def _play(spec: dict[str, Any], channel: Channel, namespace: dict[str, Any]) -> int:
+    """Executes the code, then its handler if it defines one. Returns the exit code."""
+    program = _compile(spec["code"], FILENAME, "exec", dont_inherit=True)
+    _exec(program, namespace)
+    handler = namespace.get("handler", _missing)
+    if handler is _missing:
+        _end_script()
+        return 0
+    channel.send(handler=True)
+    value = _call(handler, _loads(spec["event"]))
+    _flush()
+    channel.send_value(value)
+    return 0
+
+
+def _call(handler: Any, event: object) -> object:
+    if isinstance(handler, type):
+        raise TypeError("handler is a class; it must be a function")
+    if not callable(handler):
+        raise TypeError(f"handler is not callable: it is of type {type(handler).__name__}")
+    value = handler(event)
+    if isinstance(value, types.CoroutineType):
+        import asyncio
+
+        return asyncio.run(value)
+    if isinstance(value, (types.GeneratorType, types.AsyncGeneratorType)):
+        raise TypeError("handler is a generator; it must return its result")
+    return value
+
+
+def _end_script() -> None:
+    """What the interpreter does at its end, short of taking itself apart."""
+    _join_threads()
+    _run_exitfuncs()
+    _flush()
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BaseException:  # noqa: S112 - replaced or closed by user code: nothing of ours is lost
+            continue
+
+
+def _report(error: BaseException, channel: Channel) -> int:
+    """Tells of an uncaught exception, on stderr and on the channel. Returns the exit code."""
+    if isinstance(error, SystemExit):
+        return _leave(error)
+    described = describe(error)
+    _flush()
+    _complain(described["traceback"])
+    try:
+        _run_exitfuncs()
+    except BaseException:  # noqa: S110 - an exit function of the user's
+        pass
+    _flush()
+    channel.send(outcome="exception", exit_code=1, error=described)
+    return 1
+
+
+def _leave(error: SystemExit) -> int:
+    code = error.code
+    if code is not None and not isinstance(code, int):
+        _complain(f"{code}\n")
+        code = 1
+    try:
+        _end_script()
+    except BaseException:  # noqa: S110 - an exit function of the user's
+        pass
+    return (code or 0) & 0xFF
+
+
+def _complain(text: str) -> None:
+    data = memoryview(text.encode("utf-8", "backslashreplace"))
+    try:
+        while data:
+            data = data[_write(2, data) :]
+    except OSError:
+        pass  # stderr was closed by user code
+
+
+def describe(error: BaseException) -> dict[str, str]:
+    """Type, message and traceback of an exception, with the user's own frames only, bounded."""
+    try:
+        shown = _TracebackException(type(error), error, error.__traceback__)
+        _cut(shown, set())
+        text = "".join(shown.format())
+        message = str(error)
+    except BaseException as problem:
+        text = message = f"{type(error).__name__}: the exception can't be shown ({type(problem).__name__})\n"
+    if len(text) > MAX_TRACEBACK:
+        text = text[: MAX_TRACEBACK // 2] + "\n[...]\n" + text[-MAX_TRACEBACK // 2 :]
+    return {"type": _clean(type(error).__name__), "message": _clean(message[:MAX_MESSAGE]), "traceback": _clean(text)}
+
+
+def _clean(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _cut(shown: Any, seen: set[int]) -> None:
+    """Removes our frames, and what lies between them and the user's first one, all along the chain of causes."""
+    if shown is None or id(shown) in seen:
+        return
+    seen.add(id(shown))
+    frames = [frame for frame in shown.stack if not frame.filename.startswith(_HERE)]
+    first = next((index for index, frame in enumerate(frames) if frame.filename == FILENAME), 0)
+    shown.stack[:] = frames[first:]
+    for other in (shown.__cause__, shown.__context__, *(getattr(shown, "exceptions", None) or ())):
+        _cut(other, seen)

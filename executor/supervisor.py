@@ -1,0 +1,355 @@
+"""Starts runs in slots, follows them, and ends them: nothing of a run is alive when its result is given."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import time
+from functools import partial
+from typing import Any
+
+from executor.cli import Options
+from executor.grants import grant
+from executor.helper import Helper
+from executor.linux import oom_kills
+from executor.log import log
+from executor.loop import READ, WRITE, Loop, Timer
+from executor.privileges import kill_user, processes_of
+from executor.runs import Run
+from executor.wire import Fault
+
+PIPE_READ = 256 * 1024
+START_PATIENCE = 60.0  # seconds that the zygote may take to answer, its imports included
+SCAN_PATIENCE = 5.0  # seconds for the look at the workspace
+MAX_HELD = 256
+MAX_HELD_BYTES = 64 * 1024 * 1024
+MAX_REMEMBERED = 100_000
+
+
+class Slot:
+    """A place for one run at a time, with a uid of its own."""
+
+    def __init__(self, uid: int) -> None:
+        self.uid = uid
+        self.run: Run | None = None
+        self.used = False  # since the scratch folders were last wiped
+        self.pipes: dict[int, str] = {}
+        self.timers: dict[str, Timer] = {}
+
+
+class Supervisor:
+    def __init__(self, loop: Loop, options: Options, zygote: Helper, files: Helper) -> None:
+        self._loop, self._options, self._zygote, self._files = loop, options, zygote, files
+        self.slots = [Slot(uid) for uid in options.slot_uids]
+        self.runs: dict[str, Run] = {}
+        self.acknowledged: dict[str, None] = {}
+        self.preloaded: list[str] = []
+        self.preload_errors: dict[str, str] = {}
+        self.ready = False
+        self._keys = itertools.count(1)
+        self._known_root: list[int] | None = None
+        loop.on_child = self.reap
+        zygote.on_message, zygote.on_death = self._zygote_says, self._zygote_died
+        files.on_message, files.on_death = self._files_say, self._files_died
+
+    # -- the verbs --------------------------------------------------------------------------------------------------
+
+    def find(self, run_id: str) -> Run:
+        run = self.runs.get(run_id)
+        if run is None:
+            raise Fault("gone", "acknowledged") if run_id in self.acknowledged else Fault("not_found", "no such run")
+        return run
+
+    def start(self, run_id: str, spec: dict[str, Any]) -> Run:
+        """Starts a new run. Raises Fault busy or full."""
+        held = [run for run in self.runs.values() if run.state == "done"]
+        if len(held) >= MAX_HELD or sum(run.held for run in held) >= MAX_HELD_BYTES:
+            raise Fault("full", "too many results wait to be acknowledged")
+        slot = next((slot for slot in self.slots if slot.run is None), None)
+        if slot is None:
+            raise Fault("busy", "every slot is taken")
+        run = Run(next(self._keys), run_id, spec, slot.uid)
+        run.oom_before = oom_kills()
+        self.runs[run_id] = run
+        slot.run, slot.used = run, True
+        slot.timers["start"] = self._loop.later(START_PATIENCE, partial(self._fail, slot, "no process within a minute"))
+        log("info", "run_accepted", run=run.id, request_id=run.request_id, uid=slot.uid)
+        self._announce(slot, run)
+        return run
+
+    def cancel(self, run: Run) -> None:
+        slot = self._slot_of(run)
+        if slot is not None and run.state in ("starting", "running") and not run.cause:
+            run.cause = "cancelled"
+            if run.state == "running":
+                self._end(slot)
+
+    def acknowledge(self, run: Run) -> None:
+        if run.state != "done":
+            raise Fault("running", "the run has not ended")
+        del self.runs[run.id]
+        self.acknowledged[run.id] = None
+        while len(self.acknowledged) > MAX_REMEMBERED:
+            del self.acknowledged[next(iter(self.acknowledged))]
+
+    def hand_over(self, fd: int, data: bytes) -> bool:
+        """Gives a connection about files to the file helper."""
+        return self._files.send({"serve": 1}, (fd,), data)
+
+    @property
+    def active(self) -> int:
+        return sum(slot.run is not None for slot in self.slots)
+
+    # -- starting ---------------------------------------------------------------------------------------------------
+
+    def _announce(self, slot: Slot, run: Run) -> None:
+        """Tells the file helper what begins; waits for its scan only where it has not seen this workspace yet."""
+        info = os.stat(self._options.workspace)
+        root = [info.st_dev, info.st_ino]
+        message = {"begin": run.key, "uid": slot.uid, "at": time.time_ns(), "root": root}
+        if self._files.send(message) and root != self._known_root:
+            slot.timers["begin"] = self._loop.later(SCAN_PATIENCE, partial(self._launch, slot, run))
+        else:
+            self._launch(slot, run)
+        self._known_root = root
+
+    def _launch(self, slot: Slot, run: Run) -> None:
+        """Hands code and pipes to the zygote."""
+        if slot.run is not run or run.state != "starting" or slot.pipes:
+            return
+        self._cancel_timer(slot, "begin")
+        ours: list[int] = []
+        theirs: list[int] = []
+        try:
+            theirs.append(_memory_file(run))
+            stdin = run.spec.pop("stdin")
+            if stdin is None:
+                theirs.append(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))
+            else:
+                read, feed = os.pipe2(os.O_CLOEXEC)
+                theirs.append(read)
+                os.set_blocking(feed, False)
+                slot.pipes[feed] = "stdin"
+                self._loop.watch(feed, WRITE, partial(self._feed, slot, feed, memoryview(stdin)))
+            for _name in ("stdout", "stderr", "result"):
+                read, write = os.pipe2(os.O_CLOEXEC)
+                ours.append(read)
+                theirs.append(write)
+            for fd, name in zip(ours, ("stdout", "stderr", "result")):
+                os.set_blocking(fd, False)
+                slot.pipes[fd] = name
+                self._loop.watch(fd, READ, partial(self._drain, slot, run, fd, name))
+            message = {"run": run.key, "uid": slot.uid, "language": run.spec["language"]}
+            if not self._zygote.send(message, tuple(theirs)):
+                self._fail(slot, "the interpreter is being replaced; user code has not begun")
+        except OSError as error:
+            self._fail(slot, f"not started: {error.strerror}")
+        finally:
+            for fd in theirs:
+                os.close(fd)
+        run.spec.pop("code", None)
+
+    def _started(self, slot: Slot, run: Run, pid: int, at: float) -> None:
+        self._cancel_timer(slot, "start")
+        run.pid, run.started, run.started_at, run.state = pid, at, time.time(), "running"
+        log("debug", "run_started", run=run.id, request_id=run.request_id, child=pid)
+        run.notify()
+        if run.cause:
+            return self._end(slot)
+        remaining = run.spec["timeout"] - (time.monotonic() - at)
+        slot.timers["deadline"] = self._loop.later(remaining, partial(self._timed_out, slot, run))
+
+    def _timed_out(self, slot: Slot, run: Run) -> None:
+        if run.state == "running":
+            run.cause = "timeout"
+            self._end(slot)
+
+    def _fail(self, slot: Slot, problem: str) -> None:
+        run = slot.run
+        if run is not None and run.state in ("starting", "running"):
+            run.problem = problem
+            self._end(slot)
+
+    # -- following --------------------------------------------------------------------------------------------------
+
+    def _feed(self, slot: Slot, fd: int, data: memoryview, _mask: int) -> None:
+        try:
+            data = data[os.write(fd, data[:PIPE_READ]) :] if data else data
+        except BlockingIOError:
+            return
+        except OSError:  # nobody reads it any more
+            data = data[:0]
+        if data:
+            self._loop.watch(fd, WRITE, partial(self._feed, slot, fd, data))
+        else:
+            self._close_pipe(slot, fd)
+
+    def _drain(self, slot: Slot, run: Run, fd: int, name: str, _mask: int = 0) -> bool:
+        """Reads a pipe once. False when there is nothing to be had now."""
+        try:
+            data = os.read(fd, PIPE_READ)
+        except BlockingIOError:
+            return False
+        if not data:
+            self._close_pipe(slot, fd)
+            return False
+        if name != "result":
+            run.streams[name].feed(data)
+            run.notify()
+        elif run.feed_result(data) and run.state == "running":
+            self._end(slot)
+        return True
+
+    def _close_pipe(self, slot: Slot, fd: int) -> None:
+        self._loop.unwatch(fd)
+        del slot.pipes[fd]
+        os.close(fd)
+
+    def reap(self) -> None:
+        """Collects orphans: daemons, children of what we killed, and children of a zygote that died."""
+        while True:
+            try:
+                info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                if info is None:
+                    break
+                pid, status, usage = os.wait4(info.si_pid, 0)
+            except ChildProcessError:
+                break
+            run = next((slot.run for slot in self.slots if slot.uid == info.si_uid), None)
+            if run is not None:
+                run.account(usage.ru_utime + usage.ru_stime, usage.ru_maxrss)
+            self._main_ended(pid, status)
+        self._check_dying()
+
+    def _main_ended(self, pid: int, status: int) -> None:
+        for slot in self.slots:
+            run = slot.run
+            if run is not None and run.pid == pid and run.status is None:
+                run.status = status
+                if run.state == "running":
+                    self._end(slot)
+
+    def _check_dying(self) -> None:
+        for slot in self.slots:
+            if slot.run is not None and slot.run.state == "ending" and "sweep" in slot.timers:
+                self._sweep(slot, slot.run)
+
+    # -- ending -----------------------------------------------------------------------------------------------------
+
+    def _end(self, slot: Slot) -> None:
+        """The run is over, whatever the reason: kill all that it has."""
+        run = slot.run
+        assert run is not None
+        run.ended = time.monotonic()
+        run.started = run.started or run.ended
+        run.state = "ending"
+        for name in list(slot.timers):
+            self._cancel_timer(slot, name)
+        kill_user(slot.uid)
+        self._sweep(slot, run)
+
+    def _sweep(self, slot: Slot, run: Run, pause: float = 0.001) -> None:
+        """Comes back until no process of the slot is left, zombies included, and its main process is accounted for."""
+        self._cancel_timer(slot, "sweep")
+        if slot.run is not run or run.state != "ending":
+            return
+        left = processes_of(slot.uid)
+        if left or (run.pid and run.status is None and os.path.exists(f"/proc/{run.pid}")):
+            if pause > 0.004:  # at first they are only slow to die
+                kill_user(slot.uid)
+            if time.monotonic() - run.ended > 2.0 and pause >= 0.064:
+                log("error", "run_does_not_die", run=run.id, processes=len(left))
+            pause = min(2 * pause, 0.064)
+            slot.timers["sweep"] = self._loop.later(pause, partial(self._sweep, slot, run, pause))
+            return
+        self._collect(slot, run)
+
+    def _collect(self, slot: Slot, run: Run) -> None:
+        """All are dead: reads what the pipes still hold and asks for the artifacts."""
+        run.state = "collecting"
+        for fd, name in list(slot.pipes.items()):
+            if name != "stdin":
+                while self._drain(slot, run, fd, name):
+                    pass
+            if fd in slot.pipes:
+                self._close_pipe(slot, fd)
+        if self._files.send({"end": run.key}):
+            slot.timers["scan"] = self._loop.later(SCAN_PATIENCE, partial(self._finish, slot, run, [], True))
+        else:
+            self._finish(slot, run, [], True)
+
+    def _finish(self, slot: Slot, run: Run, artifacts: list[dict[str, Any]], truncated: bool) -> None:
+        if slot.run is not run or run.state != "collecting":
+            return
+        self._cancel_timer(slot, "scan")
+        run.artifacts, run.artifacts_truncated = artifacts, truncated
+        slot.run = None
+        run.finish(oom_kills())
+        log("info", "run_ended", run=run.id, request_id=run.request_id, outcome=run.outcome)
+
+    def _cancel_timer(self, slot: Slot, name: str) -> None:
+        timer = slot.timers.pop(name, None)
+        if timer is not None:
+            timer.cancel()
+
+    # -- the helpers ------------------------------------------------------------------------------------------------
+
+    def _slot_of(self, run: Run) -> Slot | None:
+        return next((slot for slot in self.slots if slot.run is run), None)
+
+    def _by_key(self, key: int) -> tuple[Slot, Run] | None:
+        return next(((slot, slot.run) for slot in self.slots if slot.run is not None and slot.run.key == key), None)
+
+    def _zygote_says(self, message: dict[str, Any], _fds: list[int]) -> None:
+        if "exit" in message:
+            for slot in self.slots:
+                if slot.run is not None and slot.run.pid == message["exit"]:
+                    slot.run.account(message["cpu"], message["rss"])
+            self._main_ended(message["exit"], message["status"])
+            self._check_dying()
+        elif "ready" in message:
+            self.ready = True
+            self.preloaded, self.preload_errors = message["preloaded"], message["preload_errors"]
+            log("info", "ready", preloaded=self.preloaded, errors=self.preload_errors or None)
+        elif found := self._by_key(message["run"]):
+            slot, run = found
+            if run.state == "starting" and "pid" in message:
+                self._started(slot, run, message["pid"], message["at"])
+            elif "error" in message:
+                self._fail(slot, message["error"] + "; user code has not begun")
+            elif run.state == "ending":
+                run.pid = message["pid"]
+
+    def _zygote_died(self) -> None:
+        self.ready = False
+        for slot in self.slots:
+            if slot.run is not None and slot.run.state == "starting":
+                self._fail(slot, "the interpreter died while it was asked for a process; user code may have begun")
+
+    def _files_say(self, message: dict[str, Any], fds: list[int]) -> None:
+        if "grant" in message:
+            os.write(fds[0], b"1" if grant(message["grant"], self._options) else b"0")
+            os.close(fds[0])
+        elif "begun" in message and (found := self._by_key(message["begun"])):
+            self._launch(*found)
+        elif "ended" in message and (found := self._by_key(message["ended"])):
+            self._finish(*found, message["artifacts"], message["truncated"])
+
+    def _files_died(self) -> None:
+        self._known_root = None
+        for slot in self.slots:
+            run = slot.run
+            if run is not None and "begin" in slot.timers:
+                self._launch(slot, run)
+            elif run is not None and run.state == "collecting":
+                self._finish(slot, run, [], True)
+
+
+def _memory_file(run: Run) -> int:
+    """What the child reads of the request, as an anonymous file: any size, no blocking, no path."""
+    keys = ("code", "event", "args", "env", "working_directory")
+    fd = os.memfd_create("run")
+    with open(fd, "wb", closefd=False) as file:
+        file.write(json.dumps({"nonce": run.nonce, **{key: run.spec[key] for key in keys}}).encode())
+    return fd

@@ -1,0 +1,138 @@
+"""Paths in the workspace, walked segment by segment beneath a descriptor and never through a symlink."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+
+from executor.wire import Fault
+
+TEMPORARY = ".sbx-upload-"
+MAX_LEVELS = 64
+MAX_VISITED = 200_000
+FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+_NO_FILE = Fault("not_found", "no regular file at that path")
+
+
+class Workspace:
+    """The user's files, as the helper's uid may see them. `grant(segments)` asks PID 1 to open a user's private path."""
+
+    def __init__(self, root: str, grant: Callable[[list[str]], bool]) -> None:
+        self._root = root
+        self._grant = grant
+
+    def folder(self, segments: list[str], create: bool = False) -> int:
+        """A descriptor of the folder. Raises Fault not_found, or conflict where a file stands in the way of a new one."""
+        fd = os.open(self._root, FOLDER_FLAGS)
+        for depth, name in enumerate(segments):
+            try:
+                child = self._enter(fd, name, segments[: depth + 1], create)
+            finally:
+                os.close(fd)
+            fd = child
+        return fd
+
+    def _enter(self, fd: int, name: str, path: list[str], create: bool) -> int:
+        try:
+            if create:
+                try:
+                    os.mkdir(name, 0o2775, dir_fd=fd)
+                except FileExistsError:
+                    pass
+            return self.granted(path, lambda: os.open(name, FOLDER_FLAGS, dir_fd=fd))
+        except OSError as error:
+            if error.errno in (errno.ENOTDIR, errno.ELOOP) and create and _is_regular(fd, name):
+                raise Fault("conflict", "a file is in the way") from None
+            raise as_fault(error) from None
+
+    def granted(self, path: list[str], attempt: Callable[[], int]) -> int:
+        """Tries again, once, when the user has shut us out and PID 1 has opened the door."""
+        try:
+            return attempt()
+        except PermissionError:
+            if not self._grant(path):
+                raise
+            return attempt()
+
+    def open_file(self, segments: list[str]) -> int:
+        """A descriptor of a regular file. Raises Fault not_found for everything else."""
+        folder = self.folder(segments[:-1])
+        try:
+            fd = self.granted(segments, lambda: os.open(segments[-1], FILE_FLAGS, dir_fd=folder))
+        except OSError as error:
+            raise as_fault(error) from None
+        finally:
+            os.close(folder)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise _NO_FILE
+        return fd
+
+    def walk(self, start: list[str], deep: bool = True) -> Iterator[tuple[str, os.stat_result] | None]:
+        """Regular files below a folder, as path and lstat, sorted within each folder; None where it had to give up.
+
+        Left out: symlinks and special files, uploads under way, names that are not UTF-8, folders that can't be read.
+        """
+        visited = 0
+        stack = [start]
+        while stack:
+            path = stack.pop()
+            folders = []
+            for name, info in self._entries(path):
+                visited += 1
+                if visited > MAX_VISITED:
+                    yield None
+                    return
+                if stat.S_ISDIR(info.st_mode):
+                    folders.append([*path, name])
+                elif stat.S_ISREG(info.st_mode) and not name.startswith(TEMPORARY):
+                    yield "/".join([*path, name]), info
+            if deep and len(path) >= MAX_LEVELS and folders:
+                yield None
+            elif deep:
+                stack.extend(reversed(folders))
+
+    def _entries(self, path: list[str]) -> list[tuple[str, os.stat_result]]:
+        try:
+            fd = self.folder(path)
+        except (Fault, OSError):
+            return []
+        found = []
+        try:
+            with os.scandir(fd) as entries:
+                for entry in entries:
+                    try:
+                        entry.name.encode("utf-8")
+                        found.append((entry.name, entry.stat(follow_symlinks=False)))
+                    except (OSError, UnicodeEncodeError):
+                        continue
+        except OSError:
+            pass
+        finally:
+            os.close(fd)
+        return sorted(found, key=lambda item: item[0])
+
+
+def _is_regular(fd: int, name: str) -> bool:
+    try:
+        return stat.S_ISREG(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode)
+    except OSError:
+        return False
+
+
+def as_fault(error: OSError) -> Fault:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Fault("disk_full", "the workspace is full")
+    if error.errno in (errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST):
+        return Fault("conflict", "a folder is in the way")
+    if error.errno == errno.ENAMETOOLONG:
+        return Fault("bad_request", "a name in the path is too long")
+    return _NO_FILE
+
+
+def etag(info: os.stat_result) -> str:
+    return f'"{info.st_ino:x}-{info.st_size:x}-{info.st_mtime_ns:x}"'

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+from tests.executor.sandbox import Sandbox
+
+
+@pytest.fixture(scope="session")
+def bubblewrap():
+    missing = "needs root" if os.geteuid() != 0 else "" if shutil.which("bwrap") else "needs bubblewrap"
+    if missing and "bubblewrap" in os.environ.get("REQUIRE", ""):
+        pytest.fail(f"REQUIRE names bubblewrap, but this {missing}")
+    if missing:
+        pytest.skip(f"the executor {missing}")
+
+
+@pytest.fixture
+def make_sandbox(bubblewrap):
+    """Starts executors with options of one's own."""
+    made = []
+
+    def make(*options: str, **kwargs) -> Sandbox:
+        made.append(Sandbox(*options, **kwargs))
+        return made[-1]
+
+    yield make
+    for sandbox in made:
+        sandbox.close()
+
+
+@pytest.fixture
+def sandbox(make_sandbox):
+    return make_sandbox()
