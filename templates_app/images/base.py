@@ -1,0 +1,51 @@
+"""What every builder takes and gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+Say = Callable[[str], None]
+"""Takes one line for people: what is being done now."""
+
+
+class BuildFailed(Exception):
+    """The image can't be made. The message is for users: what failed and what to do."""
+
+
+class Bootstrap(StrEnum):
+    """When the base system is made from Debian packages instead of pulled."""
+
+    NEVER = "never"
+    IF_NEEDED = "if-needed"
+    ALWAYS = "always"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What goes into an image. `image` is the name it gets, `requirements` are pip's ("numpy>=1.24")."""
+
+    template_id: str
+    image: str
+    base_image: str
+    languages: tuple[str, ...] = ("python", "shell")
+    requirements: tuple[str, ...] = ()
+    bootstrap: Bootstrap = Bootstrap.IF_NEEDED
+
+
+class Builder(Protocol):
+    """Makes the images of one kind of runtime. All methods raise `BuildFailed`."""
+
+    def fingerprint(self, recipe: Recipe, say: Say) -> str:
+        """64 hex digits that change when anything changes that goes into the image. May fetch the base system."""
+
+    def find(self, recipe: Recipe, fingerprint: str) -> str | None:
+        """The reference of a finished image with this fingerprint."""
+
+    def build(self, recipe: Recipe, fingerprint: str, say: Say) -> str:
+        """Make it. The reference is what the driver takes: an image id for Docker, a folder for bubblewrap."""
+
+    def prune(self, in_use: set[str]) -> list[str]:
+        """Remove this installation's images that are not in use. What was removed."""

@@ -1,0 +1,195 @@
+"""Images for Docker: executor/Dockerfile, on a base that is pulled or made from Debian packages."""
+
+from __future__ import annotations
+
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import docker
+import requests
+from django.conf import settings
+from docker.errors import APIError, DockerException, ImageNotFound
+
+from templates_app.images import bootstrap, site, sources
+from templates_app.images.base import Bootstrap, BuildFailed, Recipe, Say
+from templates_app.images.site import Target
+
+LABEL_FINGERPRINT, LABEL_INSTANCE = "sbx.fingerprint", "sbx.instance"
+# Seconds: without any word from the engine; for a pull as a whole; before a pull that failed is tried again.
+SILENCE, PULL_TIMEOUT, PULL_AGAIN = 60, 900, 600
+PLATFORMS = {"amd64": "x86_64-unknown-linux-gnu", "arm64": "aarch64-unknown-linux-gnu"}
+
+_failed_pulls: dict[str, float] = {}
+
+
+class DockerBuilder:
+    """Builds on the engine at `url`, or at DOCKER_HOST. A reference is an image id."""
+
+    def __init__(self, url: str = "") -> None:
+        try:
+            self.client = docker.DockerClient(base_url=url or settings.DOCKER_URL, timeout=SILENCE)
+        except DockerException as error:
+            raise BuildFailed(f"Docker does not answer: {error}") from error
+
+    def fingerprint(self, recipe: Recipe, say: Say) -> str:
+        """Of the executor, the packages, the Dockerfile and the base image's id."""
+        base = self._base(recipe, say)
+        return sources.fingerprint(
+            runtime="docker",
+            packages=site.requirements(recipe),
+            base=base.id,
+            dockerfile=sources.DOCKERFILE.read_text(),
+        )
+
+    def find(self, recipe: Recipe, fingerprint: str) -> str | None:
+        """Any image on the engine with this fingerprint: another installation may have made it."""
+        with _engine_errors():
+            images = self.client.images.list(filters={"label": f"{LABEL_FINGERPRINT}={fingerprint}"})
+            if not images:
+                return None
+            images[0].tag(recipe.image)
+            return str(images[0].id)
+
+    def build(self, recipe: Recipe, fingerprint: str, say: Say) -> str:
+        """Install the packages here, then have the engine copy them onto the base. No step there has a network."""
+        base = self._base(recipe, say)
+        with (
+            tempfile.TemporaryDirectory(prefix="image-", dir=settings.FILE_UPLOAD_TEMP_DIR) as scratch,
+            _engine_errors(),
+        ):
+            folder = Path(scratch)
+            sources.copy_executor(folder / "executor")
+            site.install(recipe, self._target(base), folder / "site", say)
+            sources.open_to_all(folder)
+            (folder / "Dockerfile").write_bytes(sources.DOCKERFILE.read_bytes())
+            say("Building the image")
+            with tempfile.TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR) as context:
+                _pack(folder, context)
+                context.seek(0)
+                return self._build(recipe, fingerprint, str(base.id), context)
+
+    def prune(self, in_use: set[str]) -> list[str]:
+        """Images that this installation made, that lost their name and that no row and no container needs."""
+        removed = []
+        with _engine_errors():
+            label = f"{LABEL_INSTANCE}={settings.INSTANCE_ID}"
+            for image in self.client.images.list(filters={"dangling": True, "label": label}):
+                if image.id not in in_use:
+                    with suppress(APIError):  # a container uses it
+                        self.client.images.remove(image.id)
+                        removed.append(str(image.short_id))
+        return removed
+
+    def _build(self, recipe: Recipe, fingerprint: str, base: str, context: Any) -> str:
+        labels = {
+            LABEL_FINGERPRINT: fingerprint,
+            LABEL_INSTANCE: settings.INSTANCE_ID,
+            "sbx.template": recipe.template_id,
+        }
+        events = self.client.api.build(
+            fileobj=context, custom_context=True, tag=recipe.image, labels=labels, buildargs={"BASE_IMAGE": base},
+            network_mode="none", rm=True, forcerm=True, decode=True, timeout=PULL_TIMEOUT,
+        )  # fmt: skip
+        said = ""
+        for event in events:
+            if "error" in event:
+                raise BuildFailed(f"docker build failed: {event['error'].strip()} {said[-1000:].strip()}".strip())
+            said += event.get("stream", "")
+        return str(self.client.images.get(recipe.image).id)
+
+    def _base(self, recipe: Recipe, say: Say) -> Any:
+        """The base image: what is here, what can be pulled, or one made from Debian packages."""
+        with _engine_errors():
+            if recipe.bootstrap != Bootstrap.ALWAYS and (
+                image := self._local(recipe.base_image) or self._pull(recipe.base_image, say)
+            ):
+                return image
+            if image := self._local(bootstrap.IMAGE):
+                return image
+            if recipe.bootstrap == Bootstrap.NEVER or not bootstrap.possible():
+                raise BuildFailed(
+                    f"{recipe.base_image} can't be pulled. Make a base from Debian packages instead, as root: "
+                    "apt-get install mmdebstrap && manage.py build_images --bootstrap"
+                )
+            tar = bootstrap.tarball(say)
+            say(f"Importing {bootstrap.IMAGE}")
+            repository, tag = bootstrap.IMAGE.split(":")
+            changes = ["ENV PATH=/usr/local/bin:/usr/bin:/bin", "LABEL sbx.base=debian"]
+            self.client.api.import_image_from_file(str(tar), repository=repository, tag=tag, changes=changes)
+            return self.client.images.get(bootstrap.IMAGE)
+
+    def _local(self, name: str) -> Any:
+        try:
+            return self.client.images.get(name)
+        except ImageNotFound:
+            return None
+
+    def _pull(self, name: str, say: Say) -> Any:
+        """The image, or None. Bounded in time; a failure is remembered: three templates don't wait three times."""
+        if time.monotonic() - _failed_pulls.get(name, -PULL_AGAIN) < PULL_AGAIN:
+            return None
+        say(f"Pulling {name}")
+        end = time.monotonic() + PULL_TIMEOUT
+        try:
+            for event in self.client.api.pull(name, stream=True, decode=True):
+                if "error" in event or time.monotonic() > end:
+                    raise BuildFailed(str(event.get("error", "out of time")))
+            return self.client.images.get(name)
+        except (BuildFailed, DockerException, requests.RequestException):
+            _failed_pulls[name] = time.monotonic()
+            return None
+
+    def _target(self, base: Any) -> Target:
+        """Which Python the base has: from its PYTHON_VERSION, or by asking it, confined."""
+        architecture = base.attrs["Architecture"]
+        if architecture not in PLATFORMS:
+            raise BuildFailed(f"There are no packages for images of the architecture {architecture}")
+        for entry in base.attrs["Config"].get("Env") or []:
+            name, _, value = entry.partition("=")
+            if name == "PYTHON_VERSION":
+                return Target(".".join(value.split(".")[:2]), PLATFORMS[architecture])
+        return Target(self._ask_version(base), PLATFORMS[architecture])
+
+    def _ask_version(self, base: Any) -> str:
+        container = self.client.containers.create(
+            base.id, ["-I", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], entrypoint="python3",
+            network_mode="none", read_only=True, cap_drop=["ALL"], pids_limit=16, mem_limit="256m", user="65534:65534",
+            labels={LABEL_INSTANCE + ".probe": settings.INSTANCE_ID},
+        )  # fmt: skip
+        try:
+            container.start()
+            container.wait(timeout=30)
+            answer = container.logs(stdout=True, stderr=False, tail=1).decode().strip()
+        finally:
+            container.remove(force=True)
+        if not answer.replace(".", "", 1).isdigit():
+            raise BuildFailed("The base image has no python3 in its PATH")
+        return answer
+
+
+@contextmanager
+def _engine_errors() -> Iterator[None]:
+    """What the engine or the connection to it raises becomes BuildFailed."""
+    try:
+        yield
+    except (DockerException, requests.RequestException) as error:
+        raise BuildFailed(f"Docker: {getattr(error, 'explanation', None) or error}") from error
+
+
+def _pack(folder: Path, context: Any) -> None:
+    """The build context: root's files with fixed times, so that the same content gives the same layers."""
+
+    def normal(member: tarfile.TarInfo) -> tarfile.TarInfo:
+        member.uid = member.gid = 0
+        member.uname = member.gname = ""
+        member.mtime = 0
+        return member
+
+    with tarfile.open(fileobj=context, mode="w") as tar:
+        for entry in sorted(folder.iterdir()):
+            tar.add(entry, arcname=entry.name, filter=normal)

@@ -1,0 +1,183 @@
+"""Templates and their images: seeding, and keeping each image in step with what goes into it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import structlog
+import yaml
+from django.db import transaction
+from django.db.models import F
+
+from sandbox_platform import processes
+from sandbox_platform.models import Process
+from sandbox_platform.queue import Queue, depth, enqueue
+from templates_app.images.base import Bootstrap, Builder, BuildFailed, Recipe, Say
+from templates_app.images.bubblewrap import BubblewrapBuilder
+from templates_app.images.docker import DockerBuilder
+from templates_app.models import ImageStatus, Template, TemplateImage
+from templates_app.signals import image_ready
+
+log = structlog.get_logger(__name__)
+SEEDS = Path(__file__).with_name("seeds.yaml")
+BUILDERS: dict[str, Any] = {"docker": DockerBuilder, "bubblewrap": BubblewrapBuilder}
+MAX_ATTEMPTS = 3
+
+
+def load_seeds() -> list[str]:
+    """Add the seeded templates that are missing. Their ids. What an operator changed or deleted stays as it is."""
+    added = []
+    with transaction.atomic():
+        for seed in yaml.safe_load(SEEDS.read_text()):
+            template, created = Template.objects.get_or_create(id=seed["id"], defaults=seed)
+            if created:
+                added.append(template.pk)
+    return added
+
+
+def image_for(template: Template, runtime_type: str) -> TemplateImage:
+    """The row that tells whether the template can be started there. Made, and ordered, where there is none yet."""
+    image, created = TemplateImage.objects.get_or_create(template=template, runtime_type=runtime_type)
+    if created:
+        _order(image)
+    return image
+
+
+def ensure_images(runtime_type: str) -> list[str]:
+    """At a start: order a look at every image, light ones first. What is up to date takes a moment. The ids."""
+    templates = sorted(Template.objects.visible(), key=weight)
+    for template in templates:
+        _order(TemplateImage.objects.get_or_create(template=template, runtime_type=runtime_type)[0])
+    return [template.pk for template in templates]
+
+
+def retry_due() -> None:
+    """For the ticker: order again what is not ready and under nobody's hands, MAX_ATTEMPTS times at most."""
+    if depth(Queue.BUILDS) or TemplateImage.objects.filter(status=ImageStatus.BUILDING, builder__in=_living()).exists():
+        return
+    due = TemplateImage.objects.exclude(status=ImageStatus.READY).filter(
+        attempts__lt=MAX_ATTEMPTS, template__deleted_at=None
+    )
+    for image in sorted(due.select_related("template"), key=lambda image: weight(image.template)):
+        _order(image)
+
+
+def rebuild(template: Template) -> None:
+    """The template changed, or an operator asks: make its images anew. Sessions use the last good ones meanwhile."""
+    for image in TemplateImage.objects.filter(template=template):
+        image.move(ImageStatus.PENDING, attempts=0, detail="Waiting to be prepared")
+        _order(image)
+
+
+def prepare(
+    template_id: str, runtime_type: str, *, bootstrap: Bootstrap = Bootstrap.IF_NEEDED, say: Say | None = None
+) -> TemplateImage | None:
+    """Have the image ready, in this process. Safe to repeat; does nothing where it is up to date or in other hands.
+
+    The row says how it went: `ready` with `ref`, or `failed` with `detail`. None if there is no such template.
+    """
+    template = Template.objects.visible().filter(pk=template_id).first()
+    if template is None:
+        return None
+    image, _ = TemplateImage.objects.get_or_create(template=template, runtime_type=runtime_type)
+    recipe = _recipe(template, bootstrap)
+    try:
+        if image.status == ImageStatus.READY and _up_to_date(image, recipe):
+            return image
+        if not _claim(image):
+            return image
+        _build(image, recipe, say or (lambda line: None))
+    except BuildFailed as error:
+        _fail(image, str(error))
+    except Exception as error:
+        log.exception("image_failed", template=template_id, runtime=runtime_type)
+        _fail(image, f"Unexpected: {type(error).__name__}: {error}")
+    return image
+
+
+def prune(runtime_type: str, in_use: set[str]) -> list[str]:
+    """Remove images that neither a row nor any of `in_use` (references that sandboxes have) names. What was removed."""
+    rows = TemplateImage.objects.filter(runtime_type=runtime_type)
+    if rows.filter(status=ImageStatus.BUILDING, builder__in=_living()).exists():
+        return []
+    removed = _builder(runtime_type).prune(in_use | set(rows.exclude(ref="").values_list("ref", flat=True)))
+    if removed:
+        log.info("images_removed", runtime=runtime_type, images=removed)
+    return removed
+
+
+def _up_to_date(image: TemplateImage, recipe: Recipe) -> bool:
+    builder = _builder(image.runtime_type)
+    fingerprint = builder.fingerprint(recipe, lambda line: None)
+    return image.fingerprint == fingerprint and builder.find(recipe, fingerprint) == image.ref
+
+
+def _claim(image: TemplateImage) -> bool:
+    """Take the row for this process; from a builder that died, too. False where a living one has it."""
+    rows = TemplateImage.objects.filter(pk=image.pk)
+    rows.filter(status=ImageStatus.BUILDING).exclude(builder__in=_living()).move(ImageStatus.PENDING)
+    rows.filter(status__in=[ImageStatus.READY, ImageStatus.FAILED]).move(ImageStatus.PENDING)
+    won = rows.move(
+        ImageStatus.BUILDING, builder=processes.own_id(), attempts=F("attempts") + 1, detail="Preparing"
+    )  # fmt: skip
+    image.refresh_from_db()
+    return bool(won)
+
+
+def _build(image: TemplateImage, recipe: Recipe, say: Say) -> None:
+    def tell(line: str) -> None:
+        log.info("image_progress", template=recipe.template_id, runtime=image.runtime_type, step=line)
+        TemplateImage.objects.filter(pk=image.pk, status=ImageStatus.BUILDING).update(detail=line)
+        say(line)
+
+    builder = _builder(image.runtime_type)
+    fingerprint = builder.fingerprint(recipe, tell)
+    ref = builder.find(recipe, fingerprint) or builder.build(recipe, fingerprint, tell)
+    if _mine(image).move(ImageStatus.READY, ref=ref, fingerprint=fingerprint, detail="", builder=None, attempts=0):
+        image.refresh_from_db()
+        log.info("image_ready", template=recipe.template_id, runtime=image.runtime_type)
+        image_ready.send(sender=TemplateImage, template_id=recipe.template_id, runtime_type=image.runtime_type)
+
+
+def _fail(image: TemplateImage, reason: str) -> None:
+    """Tell the row. One that was ready stays so: its image can still be started."""
+    log.warning("image_failed", template=image.template_id, runtime=image.runtime_type, reason=reason)
+    _mine(image).move(ImageStatus.FAILED, detail=reason[:4000], builder=None)
+    image.refresh_from_db()
+
+
+def _mine(image: TemplateImage) -> Any:
+    """The row, as long as this process is its builder."""
+    return TemplateImage.objects.filter(pk=image.pk, builder=processes.own_id())
+
+
+def _living() -> Any:
+    return Process.objects.filter(dead_at=None).values("id")
+
+
+def _builder(runtime_type: str) -> Builder:
+    if runtime_type not in BUILDERS:
+        raise BuildFailed(f"There are no images for the runtime {runtime_type!r}")
+    builder: Builder = BUILDERS[runtime_type]()
+    return builder
+
+
+def _order(image: TemplateImage) -> None:
+    enqueue(Queue.BUILDS, "templates_app.tasks.prepare_image", image.template_id, image.runtime_type)
+
+
+def weight(template: Template) -> tuple[int, str]:
+    """Light templates first: few packages, then node."""
+    return (2 * len(template.pre_installed_packages) + ("javascript" in template.languages), template.pk)
+
+
+def _recipe(template: Template, bootstrap: Bootstrap) -> Recipe:
+    return Recipe(
+        template_id=template.pk,
+        image=template.image,
+        base_image=template.base_image,
+        languages=tuple(template.languages),
+        requirements=tuple(template.pre_installed_packages),
+        bootstrap=bootstrap,
+    )

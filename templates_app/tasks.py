@@ -1,0 +1,10 @@
+"""Tasks of templates: ids in, nothing out, safe to repeat."""
+
+from __future__ import annotations
+
+from templates_app import services
+
+
+def prepare_image(template_id: str, runtime_type: str) -> None:
+    """Have a template's image ready; the row says how it went."""
+    services.prepare(template_id, runtime_type)
