@@ -1,0 +1,55 @@
+"""`make test`: all tests on SQLite, then those of the API on PostgreSQL. Arguments go to pytest.
+
+TEST_POSTGRES_URL names a server where the tests may create databases; without it a temporary one is started where PostgreSQL is installed.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests import postgres
+
+# What runs again beside PostgreSQL: what talks to the database.
+ON_POSTGRES = ["tests/api", "tests/platform"]
+WORKERS = ["-n", os.environ.get("TEST_WORKERS", "2"), "--dist", "loadgroup"]
+NO_TESTS = 5
+
+
+def main(arguments: list[str]) -> int:
+    """The exit code: 0 if both passes are green."""
+    required = os.environ.get("REQUIRE", "").split(",")
+    codes = [_pytest("SQLite", {}, arguments)]
+    try:
+        with _server() as url:
+            folders = [folder for folder in ON_POSTGRES if os.path.isdir(folder)]
+            given = any(os.path.exists(argument.split("::")[0]) for argument in arguments)
+            codes.append(_pytest("PostgreSQL", {"DATABASE_URL": url}, arguments if given else [*arguments, *folders]))
+    except RuntimeError as error:
+        print(f"\nThe pass on PostgreSQL was skipped: {error}", flush=True)
+        if "postgres" in required:
+            print("REQUIRE names postgres: this is a failure", flush=True)
+            codes.append(1)
+    return max(0 if code == NO_TESTS else code for code in codes)
+
+
+@contextmanager
+def _server() -> Iterator[str]:
+    if url := os.environ.get("TEST_POSTGRES_URL"):
+        yield url
+    else:
+        with postgres.server() as url:
+            yield url
+
+
+def _pytest(title: str, environment: dict[str, str], arguments: list[str]) -> int:
+    print(f"\n=== {title} ===", flush=True)
+    command = [sys.executable, "-m", "pytest", *WORKERS, *arguments]
+    return subprocess.run(command, env={**os.environ, **environment}).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

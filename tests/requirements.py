@@ -1,0 +1,61 @@
+"""What some tests need of the machine: Docker, bubblewrap, PostgreSQL.
+
+A test that is marked with one of these names is skipped where it is missing, with the reason in a word. REQUIRE=docker,postgres turns
+such skips into failures, so that a machine that should have it can't be green without it.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+
+import docker
+import pytest
+from django.conf import settings
+
+REQUIRED = frozenset(filter(None, os.environ.get("REQUIRE", "").split(",")))
+
+
+@functools.cache
+def docker_missing() -> str:
+    """Why there is no Docker, or nothing."""
+    try:
+        client = docker.DockerClient(base_url=os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock"), timeout=5)
+    except docker.errors.DockerException:
+        return "no Docker engine answers"
+    client.close()
+    return ""
+
+
+@functools.cache
+def bubblewrap_missing() -> str:
+    """Why bubblewrap can't be used, or nothing."""
+    if os.geteuid() != 0:
+        return "not root"
+    if not shutil.which("bwrap"):
+        return "bubblewrap is not installed"
+    works = subprocess.run(["bwrap", "--ro-bind", "/", "/", "--unshare-all", "true"], capture_output=True, timeout=20)
+    return (
+        ""
+        if works.returncode == 0
+        else f"bwrap does not work here: {works.stderr.decode(errors='replace').strip()[:200]}"
+    )
+
+
+def postgres_missing() -> str:
+    """Why this is not PostgreSQL, or nothing: the runner makes a pass on each database."""
+    return "" if settings.DATABASES["default"]["ENGINE"].endswith("postgresql") else "needs PostgreSQL"
+
+
+CHECKS = {"docker": docker_missing, "bubblewrap": bubblewrap_missing, "postgres": postgres_missing}
+
+
+def need(what: str) -> None:
+    """Skip the test, or fail it where REQUIRE names what is missing."""
+    missing = CHECKS[what]()
+    if missing and what in REQUIRED and what != "postgres":
+        pytest.fail(f"REQUIRE names {what}: {missing}", pytrace=False)
+    if missing:
+        pytest.skip(missing)
