@@ -8,3 +8,7 @@ class ExecutionsConfig(AppConfig):
 
     name = "executions_app"
     verbose_name = "Executions"
+
+    def ready(self) -> None:
+        """Connect the receivers."""
+        from executions_app import receivers  # noqa: F401

@@ -44,7 +44,9 @@ class Execution(StateModel):
 
     ARROWS: ClassVar[Arrows] = {
         ExecutionStatus.PENDING: frozenset({ExecutionStatus.RUNNING, ExecutionStatus.FAILED}),
-        ExecutionStatus.RUNNING: frozenset({ExecutionStatus.COMPLETED, ExecutionStatus.FAILED, ExecutionStatus.TIMEOUT}),
+        ExecutionStatus.RUNNING: frozenset(
+            {ExecutionStatus.COMPLETED, ExecutionStatus.FAILED, ExecutionStatus.TIMEOUT}
+        ),
         ExecutionStatus.COMPLETED: frozenset(),
         ExecutionStatus.FAILED: frozenset(),
         ExecutionStatus.TIMEOUT: frozenset(),

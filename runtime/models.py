@@ -71,7 +71,13 @@ class Container(StateModel):
 
     ARROWS: ClassVar[Arrows] = {
         ContainerStatus.CREATING: frozenset(
-            {ContainerStatus.WARM, ContainerStatus.RUNNING, ContainerStatus.STOPPING, ContainerStatus.LOST, ContainerStatus.REMOVED}
+            {
+                ContainerStatus.WARM,
+                ContainerStatus.RUNNING,
+                ContainerStatus.STOPPING,
+                ContainerStatus.LOST,
+                ContainerStatus.REMOVED,
+            }
         ),
         ContainerStatus.WARM: frozenset(
             {ContainerStatus.RUNNING, ContainerStatus.STOPPING, ContainerStatus.EXITED, ContainerStatus.LOST}

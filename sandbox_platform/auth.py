@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, cast
 
 from django.contrib.auth.models import AnonymousUser
 from django.db.models import Q
@@ -49,13 +49,18 @@ class BearerAuthentication(BaseAuthentication):
         return 'Bearer realm="sandbox"'
 
 
+def key_of(request: Request) -> ApiKey:
+    """The key that the request was authenticated with."""
+    return cast(ApiKey, request.auth)
+
+
 class HasScope(BasePermission):
     """A view names the scopes that its methods need: `scopes = {"POST": "templates:write"}`."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         """True where the method needs no scope or the key has it."""
         needed = getattr(view, "scopes", {}).get(request.method)
-        if needed and needed not in request.auth.scopes:
+        if needed and needed not in key_of(request).scopes:
             raise exceptions.PermissionDenied(f"The access token lacks the scope {needed!r}")
         return True
 

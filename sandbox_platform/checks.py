@@ -29,5 +29,7 @@ def sandbox_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     if settings.SESSION_IDLE_TIMEOUT < 60:
         found.append(Error("SESSION_IDLE_TIMEOUT is below 60 s.", hint="1800 is the default.", id="sandbox.E004"))
     if "*" in settings.ALLOWED_HOSTS:
-        found.append(Warning("ALLOWED_HOSTS accepts any host.", hint="Name the hosts that clients use.", id="sandbox.W002"))
+        found.append(
+            Warning("ALLOWED_HOSTS accepts any host.", hint="Name the hosts that clients use.", id="sandbox.W002")
+        )
     return found

@@ -28,7 +28,9 @@ class Kind(NamedTuple):
 
 
 KINDS: dict[str, Kind] = {
-    "InvalidParameter": Kind(400, "Invalid request parameter", "Correct the named parameter and send the request again"),
+    "InvalidParameter": Kind(
+        400, "Invalid request parameter", "Correct the named parameter and send the request again"
+    ),
     "Unauthorized": Kind(401, "Authentication required", "Send a valid access token: 'Authorization: Bearer <token>'"),
     "Forbidden": Kind(403, "Not allowed", "Use an access token with the scope that the operation needs"),
     "NotFound": Kind(404, "Not found", "Check the URL; GET /api/docs lists every operation"),
@@ -45,8 +47,12 @@ KINDS: dict[str, Kind] = {
     "UnsupportedMediaType": Kind(415, "Unsupported media type", "Send JSON as application/json in UTF-8, uncompressed"),
     "RangeNotSatisfiable": Kind(416, "Range not satisfiable", "Ask for a range inside the file"),
     "RateLimited": Kind(429, "Too many requests", "Wait as long as Retry-After says"),
-    "InternalError": Kind(500, "Internal server error", "Try again; if it persists, contact support with the request_id"),
-    "TooManyRequestsExection": Kind(503, "No available sandbox", "Wait as long as Retry-After says, or end idle sessions"),
+    "InternalError": Kind(
+        500, "Internal server error", "Try again; if it persists, contact support with the request_id"
+    ),
+    "TooManyRequestsExection": Kind(
+        503, "No available sandbox", "Wait as long as Retry-After says, or end idle sessions"
+    ),
     "RuntimeUnavailable": Kind(503, "The sandbox runtime is unavailable", "Try again as Retry-After says"),
     "ServiceUnavailable": Kind(503, "The service is unavailable", "Try again as Retry-After says"),
     "DiskFull": Kind(507, "The workspace is full", "Delete files, or create the session with a larger disk"),

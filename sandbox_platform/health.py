@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import structlog
 from django.apps import apps
 from django.core.files.storage import storages
@@ -58,4 +57,3 @@ def _runtime() -> str:
 def _storage() -> str:
     storages["workspaces"].exists("ready")
     return "ok"
-

@@ -15,7 +15,9 @@ from django.db import IntegrityError, OperationalError, transaction
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from sandbox_platform.auth import key_of
 from sandbox_platform.errors import ApiError, invalid
+from sandbox_platform.middleware import request_id_of
 from sandbox_platform.models import IdempotencyRecord
 from sandbox_platform.renderers import JSONRenderer
 
@@ -33,7 +35,7 @@ def once(request: Request, act: Act) -> Response:
     if not KEY.fullmatch(key):
         raise invalid("Idempotency-Key must be 1 to 255 visible ASCII characters")
     body = json.dumps(request.data, sort_keys=True).encode()
-    mark = {"project": request.auth.project, "method": request.method, "path": request.path[:300], "key": key}
+    mark = {"project": key_of(request).project, "method": request.method, "path": request.path[:300], "key": key}
     fingerprint = hashlib.sha256(body).hexdigest()
     try:
         with transaction.atomic():
@@ -42,10 +44,10 @@ def once(request: Request, act: Act) -> Response:
             _keep(record, response)
             return response
     except IntegrityError:
-        record = IdempotencyRecord.objects.filter(**mark).first()
-        if record is None:  # the first attempt was rolled back, or it was another constraint
+        first = IdempotencyRecord.objects.filter(**mark).first()
+        if first is None:  # it was rolled back meanwhile, or it was another constraint
             raise
-        return _replay(record, fingerprint)
+        return _replay(first, fingerprint)
     except OperationalError as error:
         if getattr(error.__cause__, "sqlstate", "") == "55P03":  # lock_not_available: the twin is still under way
             raise ApiError("Conflict", "A request with the same Idempotency-Key is still under way",
@@ -58,7 +60,7 @@ def amend(request: Request, response: Response) -> Response:
     key = request.headers.get("Idempotency-Key")
     if key is not None and "Idempotent-Replayed" not in response.headers:
         record = IdempotencyRecord.objects.filter(
-            project=request.auth.project, method=request.method, path=request.path[:300], key=key
+            project=key_of(request).project, method=request.method, path=request.path[:300], key=key
         ).first()
         if record is not None:
             _keep(record, response)
@@ -72,7 +74,7 @@ def _run(request: Request, act: Act) -> Response:
     except ApiError as error:
         if error.status >= 500:
             raise
-        return Response(error.body(request.request_id), status=error.status, headers=error.headers)
+        return Response(error.body(request_id_of(request)), status=error.status, headers=error.headers)
 
 
 def _keep(record: IdempotencyRecord, response: Response) -> None:
@@ -84,6 +86,15 @@ def _keep(record: IdempotencyRecord, response: Response) -> None:
 
 def _replay(record: IdempotencyRecord, fingerprint: str) -> Response:
     if record.fingerprint != fingerprint:
-        raise ApiError("Conflict", "This Idempotency-Key was used with another body", solution="Use a new key for a new request")
+        raise ApiError(
+            "Conflict", "This Idempotency-Key was used with another body", solution="Use a new key for a new request"
+        )
     headers = {**record.headers, "Idempotent-Replayed": "true"}
     return Response(json.loads(record.body), status=record.status, headers=headers)
+
+
+def is_known(request: Request) -> bool:
+    """True if an answer is remembered under the request's key."""
+    key = request.headers.get("Idempotency-Key", "")
+    mark = {"project": key_of(request).project, "method": request.method, "path": request.path[:300], "key": key}
+    return bool(key) and IdempotencyRecord.objects.filter(**mark).exists()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import logging.config
+from typing import Any
 
 import structlog
 
 
 def configure(level: str, form: str) -> None:
     """Send structlog and the standard library's loggers through one formatter to stderr. `form` is json or console."""
-    shared = [
+    shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,

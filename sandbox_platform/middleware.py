@@ -18,6 +18,11 @@ SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 Handler = Callable[[HttpRequest], HttpResponse]
 
 
+def request_id_of(request: object) -> str:
+    """The id of a Django or DRF request."""
+    return getattr(request, "request_id", "")
+
+
 class RequestIdMiddleware:
     """Takes X-Request-ID where it is sane, else makes one; it stands in every log line, on the answer, and in what is enqueued."""
 
@@ -36,7 +41,13 @@ class RequestIdMiddleware:
         response["X-Request-ID"] = request.request_id  # type: ignore[attr-defined]
         route = request.resolver_match.route if request.resolver_match else "none"
         metrics.requests.labels(request.method, route, response.status_code).observe(seconds)
-        log.info("request", method=request.method, path=request.path, status=response.status_code, ms=round(seconds * 1000, 2))
+        log.info(
+            "request",
+            method=request.method,
+            path=request.path,
+            status=response.status_code,
+            ms=round(seconds * 1000, 2),
+        )
         return response
 
 

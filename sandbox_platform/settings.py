@@ -28,7 +28,7 @@ INSTANCE_ID = env.str("SANDBOX_INSTANCE_ID", "") or read_or_create(STATE_DIR / "
 SECRET_KEY = env.str("SECRET_KEY", "") or read_or_create(STATE_DIR / "secret-key")
 DEBUG = env.bool("DEBUG", False)
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
-CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", [])
+CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", [])
 # True behind a proxy that ends TLS and sets X-Forwarded-Proto.
 BEHIND_TLS_PROXY = env.bool("BEHIND_TLS_PROXY", False)
 if BEHIND_TLS_PROXY:

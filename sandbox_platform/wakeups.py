@@ -14,6 +14,7 @@ import threading
 from collections import defaultdict
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import structlog
@@ -66,7 +67,9 @@ def _send_datagrams(topic: str) -> None:
             except ConnectionRefusedError:
                 path.unlink(missing_ok=True)  # its process is gone
             except OSError as error:
-                log.debug("wakeup_not_sent", path=path.name, error=str(error))  # a full buffer: the waiter looks again by itself
+                log.debug(
+                    "wakeup_not_sent", path=path.name, error=str(error)
+                )  # a full buffer: the waiter looks again by itself
 
 
 class _Listener:
@@ -137,9 +140,11 @@ class _Listener:
                     path.unlink(missing_ok=True)
 
 
-def _postgres_parameters() -> dict[str, object]:
+def _postgres_parameters() -> dict[str, Any]:
     parameters = connection.get_connection_params()
-    return {key: value for key, value in parameters.items() if key not in ("cursor_factory", "context", "prepare_threshold")}
+    return {
+        key: value for key, value in parameters.items() if key not in ("cursor_factory", "context", "prepare_threshold")
+    }
 
 
 _current: _Listener | None = None

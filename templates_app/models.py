@@ -9,7 +9,9 @@ from django.db import models
 
 from sandbox_platform.states import Arrows, StateModel, StateQuerySet
 
-SLUG = RegexValidator(r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$", "Lower-case letters, digits and inner hyphens, 63 at most.")
+SLUG = RegexValidator(
+    r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$", "Lower-case letters, digits and inner hyphens, 63 at most."
+)
 LANGUAGES = ("python", "javascript", "shell")
 
 
@@ -21,9 +23,9 @@ def default_languages() -> list[str]:
 class TemplateQuerySet(models.QuerySet):
     """Templates by what may be done with them."""
 
-    def usable(self) -> TemplateQuerySet:
-        """Those that take new sessions."""
-        return self.filter(deprecated_at=None)
+    def visible(self) -> TemplateQuerySet:
+        """Those that the API shows."""
+        return self.filter(deleted_at=None)
 
 
 class Template(models.Model):
@@ -35,7 +37,9 @@ class Template(models.Model):
     image = models.CharField(max_length=255, help_text="The name that the built image gets.")
     base_image = models.CharField(max_length=255, default="python:3.11-slim")
     languages = models.JSONField(default=default_languages)
-    pre_installed_packages = models.JSONField(default=list, blank=True, help_text='Python requirements: ["numpy>=1.24"]')
+    pre_installed_packages = models.JSONField(
+        default=list, blank=True, help_text='Python requirements: ["numpy>=1.24"]'
+    )
     preload = models.JSONField(default=list, blank=True, help_text='Modules imported once per sandbox: ["numpy"]')
     cpu = models.CharField(max_length=16, default="1")
     memory = models.CharField(max_length=16, default="512Mi")
@@ -44,6 +48,9 @@ class Template(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
     deprecated_at = models.DateTimeField(null=True, blank=True, help_text="Takes no new sessions from then on.")
+    deleted_at = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text="Hidden; the row stays for the sessions that had it."
+    )
 
     objects = TemplateQuerySet.as_manager()
 

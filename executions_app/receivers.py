@@ -1,0 +1,50 @@
+"""What executions do when a session has news. Called inside the transaction of the change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.dispatch import receiver
+
+from executions_app.models import Execution, ExecutionStatus
+from executions_app.services import sweep
+from sandbox_platform.queue import Queue, enqueue
+from sessions_app.signals import session_closing, session_ended, session_purged, session_running
+
+
+@receiver(session_running)
+def dispatch_those_waiting(sender: Any, session_id: str, **kwargs: Any) -> None:
+    """Whoever submitted before the sandbox was up has not to sleep."""
+    if Execution.objects.filter(session_id=session_id, status=ExecutionStatus.PENDING).exists():
+        enqueue(Queue.RUNS, "executions_app.tasks.dispatch", session_id)
+
+
+@receiver(session_closing)
+def end_those_waiting(sender: Any, session_id: str, **kwargs: Any) -> None:
+    """No more runs begin."""
+    sweep.end_with_session(session_id)
+
+
+@receiver(session_ended)
+def end_all(sender: Any, session_id: str, **kwargs: Any) -> None:
+    """Waiting ones end now; running ones are cancelled, so that their output so far is kept."""
+    sweep.end_with_session(session_id)
+    if Execution.objects.filter(session_id=session_id, status=ExecutionStatus.RUNNING).exists():
+        enqueue(Queue.RUNS, "executions_app.tasks.cancel_all", session_id)
+
+
+@receiver(session_purged)
+def erase_outputs(sender: Any, session_id: str, **kwargs: Any) -> None:
+    """What the tenant wants erased: output, results, code, events."""
+    Execution.objects.filter(session_id=session_id).update(
+        stdout=b"",
+        stderr=b"",
+        return_value=None,
+        artifacts=[],
+        code="",
+        event="null",
+        stdin=None,
+        args=[],
+        env_sealed=b"",
+        error=None,
+    )

@@ -1,0 +1,1 @@
+"""Business logic of executions: rows plus queue and executor."""

@@ -1,0 +1,172 @@
+"""Driving a run: lease, PUT to the executor under its id, collect until the end, write once.
+
+Two callers, one procedure. A web thread with `Prefer: wait` drives with blocking calls (`drive_here`); a worker's event loop drives a
+thousand at once (`loop.py`). Both start by `claim_next` or `submit`, and end in `settle` and `finish`. Whoever takes over from a dead
+process repeats the PUT: the executor knows the id and answers with the first run.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import structlog
+from django.db import transaction
+from django.db.models import F, Q
+from django.db.models.functions import Now
+
+from executions_app.models import Execution, ExecutionStatus
+from executions_app.services import ending
+from executions_app.services.ending import Collected, Ending
+from executions_app.services.finish import finish
+from runtime.drivers.errors import ExecutorError, ExecutorProtocolError, ExecutorRefused
+from runtime.drivers.executor_client import ExecutorClient, RunRequest
+from sandbox_platform import processes
+from sandbox_platform.queue import Queue, enqueue
+from sessions_app.models import Reason, Session, SessionStatus
+from sessions_app.services import lifecycle
+
+log = structlog.get_logger(__name__)
+# Seconds beyond its time-out after which a run that gave no result is ended from outside, whatever its sandbox says.
+HOST_GRACE = 3.0
+MAX_ATTEMPTS = 3
+
+
+def claim_next(session_id: str) -> Execution | None:
+    """Take the session's eldest waiting execution for this process if a slot is free: it is `running` then."""
+    with transaction.atomic():
+        free = Session.objects.filter(
+            pk=session_id, status=SessionStatus.RUNNING, closing="", active_runs__lt=F("max_concurrency")
+        )
+        if not free.update(active_runs=F("active_runs") + 1, last_activity_at=Now()):
+            return None
+        waiting = Execution.objects.select_related("session__container").filter(session_id=session_id)
+        eldest = waiting.filter(status=ExecutionStatus.PENDING).order_by("number").first()
+        if eldest is None or not eldest.move(ExecutionStatus.RUNNING, driver=processes.own_id(), started_at=Now()):
+            transaction.set_rollback(True)
+            return None
+        return eldest
+
+
+def take_over(pk: str) -> Execution | None:
+    """Take a running execution that has no living driver."""
+    from sandbox_platform.models import Process
+
+    living = Process.objects.filter(dead_at=None).values("pk")
+    orphan = Execution.objects.filter(Q(driver=None) | ~Q(driver__in=living), pk=pk, status=ExecutionStatus.RUNNING)
+    if not orphan.update(driver=processes.own_id()):
+        return None
+    return Execution.objects.select_related("session__container").get(pk=pk)
+
+
+def request_of(execution: Execution) -> RunRequest:
+    """What the executor is told."""
+    return RunRequest(
+        language=execution.language,
+        code=execution.code,
+        event=execution.event,
+        timeout=float(execution.timeout),
+        stdin=None if execution.stdin is None else bytes(execution.stdin),
+        args=tuple(execution.args),
+        env=execution.env_vars,
+        working_directory=execution.working_directory,
+        request_id=execution.request_id or None,
+    )
+
+
+def socket_of(execution: Execution) -> Path | None:
+    """Where its executor listens."""
+    container = execution.session.container
+    return Path(container.socket) if container and container.socket else None
+
+
+def settle(execution: Execution, collected: Collected) -> Ending | None:
+    """What follows from a result. None: it was lost, another try is wanted and has been prepared."""
+    result = collected.result
+    if result is not None and result.outcome == "lost" and execution.retry_lost and execution.attempt < MAX_ATTEMPTS:
+        again = Execution.objects.filter(pk=execution.pk, status=ExecutionStatus.RUNNING, attempt=execution.attempt)
+        if again.update(attempt=F("attempt") + 1):
+            execution.attempt += 1
+            return None
+    session_ended = Session.objects.filter(pk=execution.session_id).exclude(status=SessionStatus.RUNNING).exists()
+    return ending.of_result(collected, session_ended)
+
+
+def refused(execution: Execution, collected: Collected, error: ExecutorError) -> Ending | None:
+    """The ending that an executor's answer means, or None where trying again makes sense (busy, full, no connection)."""
+    if isinstance(error, ExecutorProtocolError):
+        log.error("executor_protocol", execution=execution.pk, error=str(error))
+        lifecycle.end(
+            execution.session_id, Reason.RUNTIME_ERROR, "Its sandbox broke the executor's protocol and was destroyed"
+        )
+        return ending.without_result(collected, "lost", "The sandbox's executor could not be trusted any more")
+    if isinstance(error, ExecutorRefused) and error.code not in ("busy", "full", "internal"):
+        log.error("executor_refused", execution=execution.pk, code=error.code, error=str(error))
+        gone = error.code == "gone"
+        return ending.without_result(
+            collected, "lost", "The run's result was lost" if gone else "The executor refused the run"
+        )
+    session = Session.objects.only("status").get(pk=execution.session_id)
+    if session.ended:
+        how = "session_ended" if session.status == SessionStatus.TERMINATED else _death(session.pk)
+        return ending.without_result(collected, how)
+    return None
+
+
+def _death(session_id: str) -> str:
+    reason = Session.objects.values_list("status_reason", flat=True).get(pk=session_id)
+    return (
+        "oom"
+        if reason == Reason.OOM_KILLED
+        else "session_ended"
+        if reason in (Reason.EXPIRED, Reason.MAX_LIFETIME)
+        else "lost"
+    )
+
+
+def overdue(execution: Execution, collected: Collected) -> Ending:
+    """The host's own timer, which no sandbox can hold up: the run timed out and its sandbox is not to be trusted any more."""
+    log.error("host_deadline", execution=execution.pk)
+    lifecycle.end(
+        execution.session_id, Reason.RUNTIME_ERROR, "Its sandbox did not end a run at its time-out and was destroyed"
+    )
+    return ending.without_result(collected, "timeout", "The run was ended from outside at its time-out")
+
+
+def hand_over(execution: Execution) -> None:
+    """Give the lease back; a worker reattaches."""
+    with transaction.atomic():
+        mine = Execution.objects.filter(pk=execution.pk, status=ExecutionStatus.RUNNING, driver=processes.own_id())
+        if mine.update(driver=None):
+            enqueue(Queue.RUNS, "executions_app.tasks.reattach", execution.pk)
+
+
+def drive_here(execution: Execution, seconds: float) -> bool:
+    """Drive in this thread for at most `seconds`. True if it is done; otherwise a worker goes on with it."""
+    socket, collected = socket_of(execution), Collected()
+    budget = min(seconds, execution.timeout + HOST_GRACE)
+    began = time.monotonic()
+    if socket is None:
+        hand_over(execution)
+        return False
+    client = ExecutorClient(socket, execution.request_id or None)
+    try:
+        for event in client.run(execution.run_id, request_of(execution), max(0.05, budget)):
+            collected.add(event)
+        end = settle(execution, collected)
+    except ExecutorError as error:
+        end = refused(execution, collected, error) if time.monotonic() - began < budget else None
+    if end is None:
+        hand_over(execution)
+        return False
+    finish(execution, end)
+    acknowledge(client, execution)
+    return True
+
+
+def acknowledge(client: ExecutorClient, execution: Execution) -> None:
+    """Let the executor forget the result, which is stored."""
+    try:
+        client.acknowledge(execution.run_id, deadline=2.0)
+    except ExecutorError as error:
+        log.debug("not_acknowledged", execution=execution.pk, error=str(error))

@@ -1,0 +1,133 @@
+"""One event loop per worker process: a thousand sleeping runs hold no worker, no thread and no database connection each."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+import structlog
+from django.db import DatabaseError, InterfaceError, connection
+
+from executions_app.models import Execution, ExecutionStatus
+from executions_app.services import drive
+from executions_app.services.ending import Collected, Ending
+from executions_app.services.finish import finish
+from runtime.drivers.errors import ExecutorError
+from runtime.drivers.executor_client import AsyncExecutorClient
+from sandbox_platform.queue import Queue, enqueue
+
+log = structlog.get_logger(__name__)
+P = ParamSpec("P")
+T = TypeVar("T")
+# Seconds between tries where the executor can't be reached, and where it says that it is busy.
+TRY_AGAIN = 0.25
+DATABASE_TRY_AGAIN = 1.0
+
+
+class DriveLoop:
+    """The loop's thread, and two threads for what it has to ask the database."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self._loop = asyncio.new_event_loop()
+        self._database = ThreadPoolExecutor(max_workers=2, thread_name_prefix="drive-db")
+        self._tasks: set[asyncio.Task[None]] = set()
+        threading.Thread(target=self._loop.run_forever, name="drive-loop", daemon=True).start()
+
+    def submit(self, execution: Execution) -> None:
+        """Drive it, behind the caller's back. The execution must be leased to this process."""
+        self._loop.call_soon_threadsafe(self._begin, execution)
+
+    def _begin(self, execution: Execution) -> None:
+        task = self._loop.create_task(self._drive(execution))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _ask(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call `function` where the database may be used. While the database is away, the answer has to wait."""
+        while True:
+            try:
+                return await self._loop.run_in_executor(self._database, lambda: _fresh(function, *args, **kwargs))
+            except (DatabaseError, InterfaceError) as error:
+                log.warning("database_unavailable", error=str(error))
+                await asyncio.sleep(DATABASE_TRY_AGAIN)
+
+    async def _drive(self, execution: Execution) -> None:
+        try:
+            structlog.contextvars.bind_contextvars(request_id=execution.request_id)
+            end = await self._follow(execution)
+            if end is not None and await self._ask(finish, execution, end):
+                await self._acknowledge(execution)
+        except Exception:
+            log.exception("drive_failed", execution=execution.pk)
+            await self._ask(drive.hand_over, execution)
+
+    async def _follow(self, execution: Execution) -> Ending | None:
+        socket = drive.socket_of(execution)
+        request = await self._ask(drive.request_of, execution)
+        collected = Collected()
+        deadline = self._loop.time() + execution.timeout + drive.HOST_GRACE
+        looked = False
+        while (left := deadline - self._loop.time()) > 0 and socket is not None:
+            collected = Collected()
+            client = AsyncExecutorClient(socket, execution.request_id or None)
+            try:
+                async for event in client.run(execution.run_id, request, left):
+                    collected.add(event)
+                if (end := await self._ask(drive.settle, execution, collected)) is not None:
+                    return end
+                deadline = self._loop.time() + execution.timeout + drive.HOST_GRACE
+            except ExecutorError as error:
+                if (end := await self._ask(drive.refused, execution, collected, error)) is not None:
+                    return end
+                if not looked:
+                    looked = True
+                    await self._ask(_look_at_container, execution)
+                await asyncio.sleep(TRY_AGAIN)
+            if not await self._ask(_still_mine, execution):
+                return None
+        return await self._ask(drive.overdue, execution, collected)
+
+    async def _acknowledge(self, execution: Execution) -> None:
+        socket = drive.socket_of(execution)
+        if socket is not None:
+            try:
+                await AsyncExecutorClient(socket, execution.request_id or None).acknowledge(
+                    execution.run_id, deadline=2.0
+                )
+            except ExecutorError as error:
+                log.debug("not_acknowledged", execution=execution.pk, error=str(error))
+
+
+def _fresh(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    connection.close_if_unusable_or_obsolete()
+    return function(*args, **kwargs)
+
+
+def _still_mine(execution: Execution) -> bool:
+    from sandbox_platform import processes
+
+    mine = Execution.objects.filter(pk=execution.pk, status=ExecutionStatus.RUNNING, driver=processes.own_id())
+    return mine.exists()
+
+
+def _look_at_container(execution: Execution) -> None:
+    """Have the engine asked now rather than at the next pass whether the sandbox is still there."""
+    container = execution.session.container
+    if container is not None:
+        enqueue(Queue.LIFECYCLE, "runtime.tasks.look", container.pk)
+
+
+_current: DriveLoop | None = None
+
+
+def loop() -> DriveLoop:
+    """This process's loop; a fork starts its own."""
+    global _current
+    if _current is None or _current.pid != os.getpid():
+        _current = DriveLoop()
+    return _current

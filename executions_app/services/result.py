@@ -1,0 +1,70 @@
+"""A result as the API shows it: from the row once it is final, with the sandbox's help before."""
+
+from __future__ import annotations
+
+import json
+import mimetypes
+from typing import Any
+
+from executions_app.models import Execution, ExecutionStatus
+from executions_app.serializers import as_text, stored_word
+from executions_app.services import drive
+from executions_app.services.ending import Collected
+from runtime.drivers.errors import ExecutorError
+from runtime.drivers.executor_client import ExecutorClient
+
+# Seconds that a look at a running execution's output may take.
+LOOK = 2.0
+
+
+def result_of(execution: Execution) -> dict[str, Any]:
+    """In the shape of /result. `execution` has its session and container selected."""
+    output = _output_so_far(execution) if execution.status == ExecutionStatus.RUNNING else _stored_output(execution)
+    done = execution.done
+    measured = done and execution.duration_ms is not None
+    return {
+        "execution_id": execution.pk,
+        "status": stored_word(execution.status),
+        "stdout": as_text(output["stdout"]),
+        "stderr": as_text(output["stderr"]),
+        "stdout_truncated": output["stdout_omitted"] > 0,
+        "stderr_truncated": output["stderr_omitted"] > 0,
+        "stdout_omitted_bytes": output["stdout_omitted"],
+        "stderr_omitted_bytes": output["stderr_omitted"],
+        "exit_code": execution.exit_code,
+        "execution_time": round(execution.duration_ms / 1000, 6)
+        if measured and execution.duration_ms is not None
+        else None,
+        "return_value": json.loads(execution.return_value) if execution.return_value is not None else None,
+        "metrics": _metrics(execution) if measured else None,
+        "artifacts": [
+            {**artifact, "mime_type": mimetypes.guess_type(artifact["path"])[0] or "application/octet-stream"}
+            for artifact in execution.artifacts
+        ],
+        "artifacts_truncated": execution.artifacts_truncated,
+        "error": execution.error,
+    }
+
+
+def _metrics(execution: Execution) -> dict[str, float | None]:
+    return {
+        "duration_ms": execution.duration_ms,
+        "cpu_time_ms": execution.cpu_time_ms,
+        "peak_memory_mb": execution.peak_memory_mb,
+    }
+
+
+def _stored_output(execution: Execution) -> dict[str, Any]:
+    return {name: getattr(execution, name) for name in ("stdout", "stderr", "stdout_omitted", "stderr_omitted")}
+
+
+def _output_so_far(execution: Execution) -> dict[str, Any]:
+    """Asked of the executor; nothing where it does not answer in time: the end will tell."""
+    collected, socket = Collected(), drive.socket_of(execution)
+    if socket is not None:
+        try:
+            for event in ExecutorClient(socket).attach(execution.run_id, follow=False, deadline=LOOK):
+                collected.add(event)
+        except ExecutorError:
+            pass
+    return collected.output()

@@ -1,0 +1,96 @@
+"""Submitting and cancelling."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import structlog
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Exists, F, OuterRef
+from django.db.models.functions import Now
+
+from executions_app.models import Execution, ExecutionStatus
+from executions_app.services import ending, finish
+from runtime.drivers.errors import ExecutorError
+from runtime.drivers.executor_client import ExecutorClient
+from sandbox_platform import crypto, processes
+from sandbox_platform.errors import ApiError
+from sandbox_platform.queue import Queue, enqueue
+from sessions_app.models import Session, SessionStatus
+
+log = structlog.get_logger(__name__)
+
+
+def submit(session: Session, values: dict[str, Any], request_id: str, drive_here: bool) -> Execution:
+    """A new execution. Call inside a transaction.
+
+    With `drive_here` it is `running` at once, leased to this process, if the session has a free slot and nobody waits for one:
+    the caller must then drive it. Otherwise it is `pending`, and a worker is told.
+    """
+    at_once = drive_here and _take_slot_at_once(session)
+    if not at_once:
+        _admit(session)
+    env_vars = values.get("env_vars", {})
+    execution = Execution.objects.create(
+        number=time.time_ns(),
+        project_id=session.project_id,
+        session=session,
+        language=values["language"],
+        code=values["code"],
+        event=values.get("event", "{}"),
+        stdin=values.get("stdin"),
+        args=values.get("args", []),
+        env_sealed=crypto.seal(env_vars),
+        working_directory=values.get("working_directory", ""),
+        timeout=values["timeout"],
+        retry_lost=values.get("retry_lost", False),
+        request_id=request_id,
+        **({"status": ExecutionStatus.RUNNING, "driver": processes.own_id(), "started_at": Now()} if at_once else {}),
+    )
+    if not at_once:
+        enqueue(Queue.RUNS, "executions_app.tasks.dispatch", session.pk)
+    return execution
+
+
+def _take_slot_at_once(session: Session) -> bool:
+    waiting = Execution.objects.filter(session=OuterRef("pk"), status=ExecutionStatus.PENDING)
+    free = Session.objects.filter(
+        ~Exists(waiting), pk=session.pk, status=SessionStatus.RUNNING, closing="", active_runs__lt=F("max_concurrency")
+    )
+    return bool(free.update(active_runs=F("active_runs") + 1, last_activity_at=Now()))
+
+
+def _admit(session: Session) -> None:
+    """The session's row stays locked until the commit, so that its end can't miss the new execution."""
+    live = Session.objects.filter(pk=session.pk, closing="", status__in=(SessionStatus.CREATING, SessionStatus.RUNNING))
+    if not live.update(last_activity_at=Now()):
+        raise ApiError("SessionNotFound", f"Session '{session.pk}' does not exist or has been terminated")
+    most = settings.MAX_PENDING_EXECUTIONS
+    if Execution.objects.filter(status=ExecutionStatus.PENDING)[:most].count() >= most:
+        raise ApiError("TooManyRequestsExection", "The queue of executions is full", headers={"Retry-After": "5"})
+
+
+def cancel(execution: Execution) -> None:
+    """End it: at once where it waits, by the executor where it runs. One that is done stays as it is."""
+    gone = ending.without_result(None, "cancelled", "The execution was cancelled before it started")
+    if finish.finish_pending(execution.pk, gone):
+        return
+    with transaction.atomic():
+        running = Execution.objects.filter(pk=execution.pk, status=ExecutionStatus.RUNNING)
+        if not running.update(cancel_requested_at=Now()):
+            return
+        enqueue(Queue.RUNS, "executions_app.tasks.cancel", execution.pk)
+
+
+def cancel_at_executor(execution: Execution) -> None:
+    """Tell the executor. If it can't be reached, the run's own driver or the reconciler ends it."""
+    container = execution.session.container
+    if container is None or not container.socket:
+        return
+    try:
+        ExecutorClient(Path(container.socket), execution.request_id or None).cancel(execution.run_id)
+    except ExecutorError as error:
+        log.info("cancel_not_delivered", execution=execution.pk, error=str(error))

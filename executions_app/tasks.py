@@ -1,0 +1,44 @@
+"""Tasks of executions: ids in, nothing out, safe to repeat."""
+
+from __future__ import annotations
+
+from executions_app.models import Execution, ExecutionStatus
+from executions_app.services import drive, submit, sweep
+from executions_app.services.loop import loop
+
+
+def dispatch(session_id: str) -> None:
+    """Start what waits in the session, in order, as far as slots are free."""
+    while (execution := drive.claim_next(session_id)) is not None:
+        loop().submit(execution)
+
+
+def reattach(execution_id: str) -> None:
+    """Go on with a run that has no living driver."""
+    if (execution := drive.take_over(execution_id)) is not None:
+        loop().submit(execution)
+
+
+def cancel(execution_id: str) -> None:
+    """Deliver a cancellation."""
+    running = Execution.objects.select_related("session__container").filter(
+        pk=execution_id, status=ExecutionStatus.RUNNING
+    )
+    if (execution := running.first()) is not None:
+        submit.cancel_at_executor(execution)
+
+
+def cancel_all(session_id: str) -> None:
+    """Cancel every run of a session that has ended."""
+    running = Execution.objects.select_related("session__container").filter(
+        session_id=session_id, status=ExecutionStatus.RUNNING
+    )
+    for execution in running:
+        submit.cancel_at_executor(execution)
+
+
+def tick() -> None:
+    """Each 2 s: what somebody left lying."""
+    sweep.dispatch_waiting()
+    sweep.reattach_orphans()
+    sweep.end_leftovers()

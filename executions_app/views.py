@@ -1,0 +1,245 @@
+"""/executions, and what runs in a session."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from drf_spectacular.utils import OpenApiParameter
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from executions_app.models import FINAL, Execution, ExecutionStatus
+from executions_app.serializers import (
+    ExecutionIn,
+    ExecutionItem,
+    ExecutionList,
+    ExecutionOut,
+    ResultOut,
+    StatusOut,
+    Submitted,
+)
+from executions_app.services import drive, submit
+from executions_app.services.result import result_of
+from sandbox_platform import idempotency, pagination, wakeups
+from sandbox_platform.auth import key_of
+from sandbox_platform.errors import ApiError, invalid
+from sandbox_platform.middleware import request_id_of
+from sandbox_platform.openapi import IDEMPOTENCY_KEY, LIMIT, OFFSET, PREFER, WAIT, operation, shown
+from sandbox_platform.prefer import MAXIMUM, wait_seconds, waiting_place
+from sessions_app import views as sessions
+from sessions_app.models import Session
+
+HELLO = (
+    'def handler(event):\n    name = event.get("name", "World")\n'
+    '    return {\n        "statusCode": 200,\n        "body": f"Hello, {name}!"\n    }'
+)
+EXECUTE_EXAMPLE = {"code": HELLO, "language": "python", "timeout": 30, "event": {"name": "Alice"}}
+SUBMITTED_EXAMPLE = {
+    "execution_id": "exec_20260106_abc12345k3v9x2q7",
+    "session_id": "sess_abc123def4567890",
+    "status": "submitted",
+    "submitted_at": "2026-01-06T10:05:00Z",
+}
+RESULT_EXAMPLE = {
+    "execution_id": "exec_20260106_abc12345k3v9x2q7",
+    "status": "success",
+    "stdout": "Processing complete.\n",
+    "stderr": "",
+    "stdout_truncated": False,
+    "stderr_truncated": False,
+    "stdout_omitted_bytes": 0,
+    "stderr_omitted_bytes": 0,
+    "exit_code": 0,
+    "execution_time": 0.07523,
+    "return_value": {"statusCode": 200, "body": "Hello, Alice!"},
+    "metrics": {"duration_ms": 75.23, "cpu_time_ms": 68.12, "peak_memory_mb": 42.5},
+    "artifacts": [],
+    "artifacts_truncated": False,
+    "error": None,
+}
+
+
+def find(request: Request, execution_id: str) -> Execution:
+    """The caller's execution, or 404."""
+    rows = Execution.objects.select_related("session__container").filter(project=key_of(request).project)
+    execution = rows.filter(pk=execution_id).first() if "\0" not in execution_id else None
+    if execution is None:
+        raise ApiError("ExecutionNotFound", f"Execution '{execution_id[:100]}' does not exist")
+    return execution
+
+
+def reload(execution: Execution) -> Execution:
+    """The row as it is now."""
+    return Execution.objects.select_related("session__container").get(pk=execution.pk)
+
+
+def await_end(execution: Execution, seconds: float) -> Execution:
+    """Wait for the end, `seconds` at the most and only where there is a place to wait. The row as it is then."""
+    deadline = time.monotonic() + seconds
+    if execution.done or seconds <= 0:
+        return execution
+    with waiting_place() as place, wakeups.Waiter(execution.topic) as waiter:
+        while place and not (execution := reload(execution)).done and (left := deadline - time.monotonic()) > 0:
+            waiter.wait(min(left, 2.0))
+    return execution
+
+
+def waited(request: Request, execution_id: str, show: Callable[[Execution], Any]) -> Response:
+    """The answer of a resource that takes `?wait=N`."""
+    query = pagination.known_only(request, "wait")
+    execution = await_end(find(request, execution_id), pagination.integer(query, "wait", 0, 0, MAXIMUM))
+    headers = {} if execution.done or "wait" not in query else {"Retry-After": "1"}
+    return Response(show(execution), headers=headers)
+
+
+class ExecuteView(APIView):
+    """POST /sessions/{id}/execute."""
+
+    @operation(
+        "execute_code", "Execute code", tag="executions", request=ExecutionIn, responses={200: Submitted},
+        errors=["SessionNotFound", "Conflict", "TooManyRequestsExection"], parameters=[IDEMPOTENCY_KEY, PREFER],
+        examples=[shown("Hello", EXECUTE_EXAMPLE, request=True), shown("Submitted", SUBMITTED_EXAMPLE)],
+        description="Answers at once with `status: submitted`. With `Prefer: wait=N` it answers with the finished result, in the shape of "
+        "`/executions/{id}/result`, when it is done in time.",
+    )  # fmt: skip
+    def post(self, request: Request, session_id: str) -> Response:
+        """200; with `Prefer: wait=N`, the result where it is there in time."""
+        wait = wait_seconds(request)
+        data = ExecutionIn(data=request.data)
+        data.is_valid(raise_exception=True)
+        session = self._session(request, session_id, data.validated_data["language"])
+        if wait is None:
+            return idempotency.once(request, lambda: self._submit(request, session, data.validated_data, False)[1])
+        with waiting_place() as place:
+            return self._submit_and_wait(request, session, data.validated_data, wait if place else 0)
+
+    def _session(self, request: Request, session_id: str, language: str) -> Session:
+        rows = Session.objects.select_related("container", "template").filter(project=key_of(request).project)
+        session = rows.filter(pk=session_id).first() if "\0" not in session_id else None
+        if session is None or session.ended or session.closing:
+            # A repeated request must get its first answer even if the session has ended since.
+            if session is not None and idempotency.is_known(request):
+                return session
+            raise sessions.not_found(session_id)
+        if language not in session.template.languages:
+            known = ", ".join(session.template.languages)
+            raise invalid(f"language: template '{session.template_id}' has no {language}; it has {known}")
+        return session
+
+    def _submit(
+        self, request: Request, session: Session, values: dict[str, Any], drive_here: bool
+    ) -> tuple[Execution, Response]:
+        execution = submit.submit(session, values, request_id_of(request), drive_here)
+        execution.refresh_from_db(fields=["created_at"])
+        return execution, Response(Submitted(execution).data)
+
+    def _submit_and_wait(self, request: Request, session: Session, values: dict[str, Any], wait: int) -> Response:
+        made: list[Execution] = []
+
+        def act() -> Response:
+            execution, response = self._submit(request, session, values, drive_here=wait > 0)
+            made.append(execution)
+            return response
+
+        response = idempotency.once(request, act)
+        if not made or "Idempotent-Replayed" in response.headers or response.status_code != 200:
+            return response
+        execution = made[0]
+        if execution.status == ExecutionStatus.RUNNING:
+            execution.session = session
+            drive.drive_here(execution, wait)
+            execution = reload(execution)
+        else:
+            execution = self._await(execution, wait)
+        if execution.status in FINAL:
+            response = Response(result_of(execution), headers={"Preference-Applied": f"wait={wait}"})
+            return idempotency.amend(request, response)
+        response.headers["Retry-After"] = "1"
+        return response
+
+    def _await(self, execution: Execution, wait: int) -> Execution:
+        """Like `await_end`, in the waiting place that this request has already."""
+        deadline = time.monotonic() + wait
+        with wakeups.Waiter(execution.topic) as waiter:
+            while not (execution := reload(execution)).done and (left := deadline - time.monotonic()) > 0:
+                waiter.wait(min(left, 2.0))
+        return execution
+
+
+class SessionExecutionsView(APIView):
+    """GET /sessions/{id}/executions."""
+
+    @operation(
+        "list_executions", "List executions of a session", tag="executions", responses={200: ExecutionList}, errors=["SessionNotFound"],
+        parameters=[OpenApiParameter("status", enum=ExecutionStatus.values), LIMIT, OFFSET],
+    )  # fmt: skip
+    def get(self, request: Request, session_id: str) -> Response:
+        """Newest first."""
+        query = pagination.known_only(request, "status", "limit", "offset")
+        session = sessions.find(request, session_id)
+        rows = (
+            Execution.objects.filter(session=session)
+            .order_by("-number")
+            .defer("code", "event", "stdout", "stderr", "return_value")
+        )
+        if status := pagination.choice(query, "status", ExecutionStatus.values):
+            rows = rows.filter(status=status)
+        return pagination.page(request, rows, "executions", lambda row: ExecutionItem(row).data)
+
+
+class ExecutionView(APIView):
+    """GET /executions/{id}."""
+
+    @operation(
+        "get_execution",
+        "Get execution details",
+        tag="executions",
+        responses={200: ExecutionOut},
+        errors=["ExecutionNotFound"],
+    )
+    def get(self, request: Request, execution_id: str) -> Response:
+        """What was submitted and how it stands; /result has the output."""
+        return Response(ExecutionOut(find(request, execution_id)).data)
+
+
+class StatusView(APIView):
+    """GET /executions/{id}/status."""
+
+    @operation("get_execution_status", "Get execution status", tag="executions", responses={200: StatusOut},
+               errors=["ExecutionNotFound"], parameters=[WAIT])  # fmt: skip
+    def get(self, request: Request, execution_id: str) -> Response:
+        """`pending`, `running`, `completed`, `failed` or `timeout`."""
+        return waited(request, execution_id, lambda execution: StatusOut(execution).data)
+
+
+class ResultView(APIView):
+    """GET /executions/{id}/result."""
+
+    @operation("get_execution_result", "Get execution result", tag="executions", responses={200: ResultOut},
+               errors=["ExecutionNotFound"], parameters=[WAIT], examples=[shown("Success", RESULT_EXAMPLE)])  # fmt: skip
+    def get(self, request: Request, execution_id: str) -> Response:
+        """Before the end: what output there is so far."""
+        return waited(request, execution_id, result_of)
+
+
+class CancelView(APIView):
+    """POST /executions/{id}/cancel."""
+
+    @operation("cancel_execution", "Cancel an execution", tag="executions", responses={200: StatusOut},
+               errors=["ExecutionNotFound", "SessionNotFound", "Conflict"], parameters=[IDEMPOTENCY_KEY])  # fmt: skip
+    def post(self, request: Request, execution_id: str) -> Response:
+        """It ends as `failed` with `Sandbox.ExecCancelled`, soon. One that is done stays as it is."""
+        execution = find(request, execution_id)
+        if request.data:
+            raise invalid("A cancellation takes no body")
+
+        def act() -> Response:
+            if execution.session.ended:
+                raise sessions.not_found(execution.session_id)
+            submit.cancel(execution)
+            return Response(StatusOut(reload(execution)).data)
+
+        return idempotency.once(request, act)

@@ -1,0 +1,1 @@
+"""Business logic of nodes and containers: rows plus engines."""

@@ -1,0 +1,6 @@
+"""What the runtime tells those above it, which it does not import."""
+
+from django.dispatch import Signal
+
+# A container is found dead. Arguments: container (its row, now `exited` or `lost`), oom_killed (bool).
+container_died = Signal()

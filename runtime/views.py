@@ -1,0 +1,138 @@
+"""/containers: what exists on the engines for a project's sessions."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+
+from django.db.models import Q, QuerySet
+from django.http import HttpResponse
+from django.utils.dateparse import parse_datetime
+from drf_spectacular.utils import OpenApiParameter
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from runtime.drivers.errors import DriverError, SandboxNotFound
+from runtime.models import Container, ContainerStatus, RuntimeType
+from runtime.serializers import STATUSES, ContainerList, ContainerOut, StatsOut, as_stats
+from runtime.services.nodes import driver_of
+from sandbox_platform import pagination
+from sandbox_platform.auth import key_of
+from sandbox_platform.errors import ApiError, invalid
+from sandbox_platform.openapi import LIMIT, OFFSET, TEXT, operation
+
+READ_ALL = "containers:read_all"
+ID = re.compile(r"[0-9a-f]{12,64}")
+UP = (ContainerStatus.WARM, ContainerStatus.RUNNING, ContainerStatus.STOPPING, ContainerStatus.EXITED)
+
+
+def visible(request: Request) -> QuerySet:
+    """Those of the caller's project; all, the idle pool included, with containers:read_all."""
+    rows = Container.objects.select_related("session", "node")
+    return rows if READ_ALL in key_of(request).scopes else rows.filter(session__project=key_of(request).project)
+
+
+def find(request: Request, container_id: str) -> Container:
+    """By the short or the full id, or 404."""
+    found = list(visible(request).filter(ref__startswith=container_id)[:2]) if ID.fullmatch(container_id) else []
+    if len(found) != 1:
+        raise ApiError("ContainerNotFound", f"Container '{container_id[:100]}' does not exist")
+    return found[0]
+
+
+class ContainersView(APIView):
+    """The collection."""
+
+    @operation(
+        "list_containers", "List containers", tag="containers", responses={200: ContainerList},
+        parameters=[
+            OpenApiParameter("status", enum=STATUSES), OpenApiParameter("runtime_type", enum=RuntimeType.values),
+            OpenApiParameter("session_id"), LIMIT, OFFSET,
+        ],
+    )  # fmt: skip
+    def get(self, request: Request) -> Response:
+        """Newest first."""
+        query = pagination.known_only(request, "status", "runtime_type", "session_id", "limit", "offset")
+        wanted = Q()
+        if status := pagination.choice(query, "status", STATUSES):
+            wanted &= Q(status=status)
+        if runtime_type := pagination.choice(query, "runtime_type", [*RuntimeType.values, "kubernetes"]):
+            wanted &= Q(runtime_type=runtime_type)
+        if session_id := pagination.text(query, "session_id"):
+            wanted &= Q(session=session_id)
+        return pagination.page(
+            request, visible(request).filter(wanted), "containers", lambda row: ContainerOut(row).data
+        )
+
+
+class ContainerView(APIView):
+    """One container."""
+
+    @operation(
+        "get_container",
+        "Get container details",
+        tag="containers",
+        responses={200: ContainerOut},
+        errors=["ContainerNotFound"],
+    )
+    def get(self, request: Request, container_id: str) -> Response:
+        """Removed ones too, as long as their record is kept."""
+        return Response(ContainerOut(find(request, container_id)).data)
+
+
+class ContainerLogsView(APIView):
+    """Its log."""
+
+    @operation(
+        "get_container_logs", "Get container logs", tag="containers", responses=TEXT,
+        errors=["ContainerNotFound", "RuntimeUnavailable"],
+        parameters=[
+            OpenApiParameter("tail", int, description="The last so many lines: 1 to 10000, default 100."),
+            OpenApiParameter("since", dt.datetime, description="Only lines from then on."),
+        ],
+    )  # fmt: skip
+    def get(self, request: Request, container_id: str) -> HttpResponse:
+        """Of the executor: what user code prints stands in the results. After the end, what was kept of it."""
+        query = pagination.known_only(request, "tail", "since")
+        tail = pagination.integer(query, "tail", 100, 1, 10_000)
+        since = _moment(query.get("since"))
+        container = find(request, container_id)
+        text = container.log_tail
+        if container.status in UP:
+            try:
+                text = driver_of(container.node).logs(container.name, tail=tail, since=since)
+            except SandboxNotFound:
+                pass
+            except DriverError as error:
+                raise ApiError("RuntimeUnavailable", "The container engine did not answer") from error
+        lines = text.splitlines(keepends=True)[-tail:]
+        return HttpResponse("".join(lines), content_type="text/plain; charset=utf-8")
+
+
+class ContainerStatsView(APIView):
+    """Its figures."""
+
+    @operation("get_container_stats", "Get container statistics", tag="containers", responses={200: StatsOut},
+               errors=["ContainerNotFound", "Conflict", "RuntimeUnavailable"])  # fmt: skip
+    def get(self, request: Request, container_id: str) -> Response:
+        """Of this moment; 409 once it is gone."""
+        container = find(request, container_id)
+        try:
+            return Response(as_stats(driver_of(container.node).stats(container.name)))
+        except SandboxNotFound:
+            raise ApiError("Conflict", "The container does not run any more") from None
+        except DriverError as error:
+            raise ApiError("RuntimeUnavailable", "The container engine did not answer") from error
+
+
+def _moment(text: str | None) -> dt.datetime | None:
+    if text is None:
+        return None
+    try:
+        moment = parse_datetime(text.replace(" ", "+"))
+    except ValueError:
+        moment = None
+    if moment is None:
+        raise invalid("since: must be an ISO 8601 time such as 2026-01-06T10:00:00Z")
+    return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)

@@ -1,0 +1,90 @@
+"""One decorator for every operation of the API, so that each names its errors and headers the same way."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework import serializers
+
+from sandbox_platform.errors import KINDS
+
+
+class ErrorSerializer(serializers.Serializer):
+    """What every error answers."""
+
+    error_code = serializers.CharField(help_text="Stable, for programs: `Sandbox.<Code>`.")
+    description = serializers.CharField(help_text="What the code means.")
+    error_detail = serializers.CharField(help_text="What is wrong in this case.")
+    solution = serializers.CharField(help_text="What to do about it.")
+    request_id = serializers.CharField(help_text="Also in the X-Request-ID header and in the service's logs.")
+
+
+# What any operation below /api/v1 may answer.
+EVERYWHERE = ("InvalidParameter", "Unauthorized", "NotAcceptable", "InternalError", "ServiceUnavailable")
+WITH_BODY = ("PayloadTooLarge", "UnsupportedMediaType")
+
+IDEMPOTENCY_KEY = OpenApiParameter(
+    "Idempotency-Key", str, OpenApiParameter.HEADER,
+    description="The same key and body give the first answer again, for 24 h. The same key with another body is 409.",
+)  # fmt: skip
+PREFER = OpenApiParameter(
+    "Prefer", str, OpenApiParameter.HEADER,
+    description="`wait=N`, N up to 60: answer when it is done, or after N seconds at the latest.",
+    examples=[OpenApiExample("wait", value="wait=30")],
+)  # fmt: skip
+WAIT = OpenApiParameter("wait", int, description="Wait up to so many seconds (0 to 60) for the end.")
+LIMIT = OpenApiParameter("limit", int, description="1 to 200, default 50.")
+OFFSET = OpenApiParameter("offset", int, description="From 0.")
+
+
+def operation(
+    operation_id: str,
+    summary: str,
+    *,
+    tag: str,
+    responses: Mapping[Any, Any],
+    errors: Sequence[str] = (),
+    request: Any = None,
+    parameters: Sequence[Any] = (),
+    examples: Sequence[OpenApiExample] = (),
+    description: str = "",
+) -> Callable[[Callable], Callable]:
+    """Document one method of a view. `errors` are codes of `errors.KINDS` beyond those that any operation may answer."""
+    codes = [*EVERYWHERE, *(WITH_BODY if request is not None else ()), *errors]
+    by_status: dict[int, list[str]] = defaultdict(list)
+    for code in dict.fromkeys(codes):
+        by_status[KINDS[code].status].append(code)
+    answers: dict[Any, Any] = dict(responses)
+    for status, names in sorted(by_status.items()):
+        words = "; ".join(f"`Sandbox.{name}`: {KINDS[name].description}" for name in names)
+        shown = [_example(name) for name in names]
+        answers[status] = OpenApiResponse(ErrorSerializer, description=words, examples=shown)
+    return extend_schema(
+        operation_id=operation_id, summary=summary, description=description or summary, tags=[tag], request=request,
+        responses=answers, parameters=list(parameters), examples=list(examples),
+    )  # fmt: skip
+
+
+def _example(code: str) -> OpenApiExample:
+    kind = KINDS[code]
+    body = {
+        "error_code": f"Sandbox.{code}",
+        "description": kind.description,
+        "error_detail": kind.description,
+        "solution": kind.solution,
+        "request_id": "3f6c1d0e9b7a4c55a1f0c2d4e6b8a9f1",
+    }
+    return OpenApiExample(code, value=body, response_only=True)
+
+
+def shown(name: str, value: Any, request: bool = False) -> OpenApiExample:
+    """An example of an answer (or of a request)."""
+    return OpenApiExample(name, value=value, request_only=request, response_only=not request)
+
+
+TEXT = {(200, "text/plain"): OpenApiTypes.STR}
+BINARY = {(200, "application/octet-stream"): OpenApiTypes.BINARY}

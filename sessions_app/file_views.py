@@ -1,0 +1,99 @@
+"""/sessions/{id}/files."""
+
+from __future__ import annotations
+
+from django.http import HttpResponseBase
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from sandbox_platform import pagination
+from sandbox_platform.errors import ApiError
+from sandbox_platform.openapi import BINARY, operation, shown
+from sessions_app import downloads, uploads
+from sessions_app.models import Session, SessionStatus
+from sessions_app.serializers import FileList, UploadIn, UploadOut
+from sessions_app.services import workspace
+from sessions_app.views import await_start, find, not_found
+
+# Seconds that a file operation waits for a session that is still being created.
+START_WAIT = 30
+
+
+def started(request: Request, session_id: str, live: bool = False) -> Session:
+    """The session, once its sandbox is up. 503 where that takes too long; 404 where it failed meanwhile and `live` is asked."""
+    session = find(request, session_id, live=live)
+    if session.status == SessionStatus.CREATING:
+        session = await_start(session, START_WAIT)
+        if session.status == SessionStatus.CREATING:
+            raise ApiError("RuntimeUnavailable", "The session's sandbox is not up yet", headers={"Retry-After": "2"})
+        if live and session.ended:
+            raise not_found(session_id)
+    return session
+
+
+class FilesView(APIView):
+    """The list."""
+
+    @operation(
+        "list_files", "List files of the workspace", tag="files", responses={200: FileList},
+        errors=["SessionNotFound", "RuntimeUnavailable"],
+        parameters=[
+            OpenApiParameter("prefix", description="Only paths that begin with it."),
+            OpenApiParameter("recursive", bool, description="Also what lies in folders (default true)."),
+        ],
+    )  # fmt: skip
+    def get(self, request: Request, session_id: str) -> Response:
+        """Regular files. Also for 24 h after the session's end."""
+        query = pagination.known_only(request, "prefix", "recursive")
+        prefix = query.get("prefix", "")
+        if prefix:
+            workspace.check_path(prefix.rstrip("/") or prefix)
+        recursive = pagination.boolean(query, "recursive", True)
+        entries, truncated = workspace.listing(started(request, session_id), prefix, recursive)
+        files = [entry.as_json() for entry in entries]
+        return Response({"files": files, "total": len(files), "truncated": truncated})
+
+
+class FileView(APIView):
+    """One file, at any path."""
+
+    @operation(
+        "download_file", "Download a file", tag="files", responses=BINARY,
+        errors=["SessionNotFound", "FileNotFound", "RuntimeUnavailable", "PreconditionFailed", "RangeNotSatisfiable"],
+        parameters=[OpenApiParameter("Range", str, OpenApiParameter.HEADER, description="One range: `bytes=0-99`.")],
+    )  # fmt: skip
+    def get(self, request: Request, session_id: str, name: str) -> HttpResponseBase:
+        """Streamed as an attachment. Also for 24 h after the session's end."""
+        pagination.known_only(request, "redirect")
+        pagination.boolean(request.query_params, "redirect", True)
+        path = workspace.check_path(name)
+        session = started(request, session_id)
+        return downloads.answer(request, path, lambda offset, length: workspace.read(session, path, offset, length))
+
+    @operation("delete_file", "Delete a file", tag="files", responses={204: None},
+               errors=["SessionNotFound", "FileNotFound", "RuntimeUnavailable"])  # fmt: skip
+    def delete(self, request: Request, session_id: str, name: str) -> Response:
+        """Of a live session."""
+        path = workspace.check_path(name)
+        workspace.delete(started(request, session_id, live=True), path)
+        return Response(status=204)
+
+
+@extend_schema_view(get=extend_schema(exclude=True), delete=extend_schema(exclude=True))
+class UploadView(FileView):
+    """`POST .../files/upload`. A file of that very name is reached by the same path with the other methods."""
+
+    @operation(
+        "upload_file", "Upload a file", tag="files", request={"multipart/form-data": UploadIn}, responses={200: UploadOut},
+        errors=["SessionNotFound", "RuntimeUnavailable", "Conflict", "DiskFull"],
+        examples=[shown("Stored", {"path": "data/input.csv", "size": 1024})],
+        description="Multipart with the parts `file` and `path`, up to 100 MiB. The old or the new content is there, never half.",
+    )  # fmt: skip
+    def post(self, request: Request, session_id: str, name: str = "upload") -> Response:
+        """Code can read it once this has answered."""
+        file, raw_path = uploads.receive(request)
+        path = workspace.check_path(raw_path)
+        session = started(request, session_id, live=True)
+        return Response({"path": path, "size": workspace.upload(session, path, uploads.pieces(file))})

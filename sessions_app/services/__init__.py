@@ -1,0 +1,1 @@
+"""Business logic of sessions: rows plus queue, executor and storage."""

@@ -1,0 +1,210 @@
+"""The life of a session: admission, start, expiry, end, and giving back what it held."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from typing import Any
+
+import structlog
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F, Q
+from django.db.models.functions import Now
+
+from runtime.services import containers, nodes
+from sandbox_platform import crypto, wakeups
+from sandbox_platform.errors import ApiError, invalid
+from sandbox_platform.models import Project
+from sandbox_platform.queue import Queue, enqueue
+from sessions_app.models import ENDED, STATUS_OF, Reason, Session, SessionStatus
+from sessions_app.services import workspace
+from sessions_app.signals import session_closing, session_ended, session_purged
+from templates_app import resources
+from templates_app.models import Template
+
+log = structlog.get_logger(__name__)
+# Seconds that the runs of an ended session get to hand over their output.
+RUNS_GRACE = 5.0
+
+
+def create(project: Project, template: Template, values: dict[str, Any]) -> Session:
+    """A session in `creating`, and the order to provision it. `values` are validated. Call inside a transaction."""
+    runtime_type = nodes.default_runtime()
+    if runtime_type is None:
+        raise ApiError("RuntimeUnavailable", "No node is registered to run sandboxes", headers={"Retry-After": "10"})
+    amounts = {**template.default_resources, **values.get("resources", {})}
+    _check_servable(amounts)
+    env_vars = values.get("env_vars", {})
+    session = Session.objects.create(
+        project=project,
+        template=template,
+        runtime_type=runtime_type,
+        timeout=values["timeout"],
+        max_concurrency=values["max_concurrency"],
+        labels=values.get("labels", {}),
+        env_names=sorted(env_vars),
+        env_sealed=crypto.seal(env_vars),
+        **amounts,
+    )
+    enqueue(Queue.LIFECYCLE, "sessions_app.tasks.provision", session.pk)
+    return session
+
+
+def _check_servable(amounts: dict[str, str]) -> None:
+    """400 for what no node could ever serve."""
+    cpu, memory = nodes.largest()
+    if resources.cpu_millis(amounts["cpu"]) > cpu:
+        raise invalid(f"resources.cpu: no node has {amounts['cpu']} cores; the maximum is {cpu / 1000:g}")
+    if resources.size(amounts["memory"]) > memory:
+        raise invalid(f"resources.memory: no node has {amounts['memory']}; the maximum is {memory >> 20}Mi")
+
+
+def extend(session: Session, timeout: int) -> bool:
+    """Give it `timeout` seconds from now. False if it has ended. 400 beyond the maximum life."""
+    if session.started_at:
+        left = settings.SESSION_MAX_LIFETIME - (dt.datetime.now(dt.UTC) - session.started_at).total_seconds()
+        if timeout > left:
+            raise invalid(f"timeout: the maximum life ends in {max(0, int(left))} s")
+    live = Session.objects.filter(pk=session.pk, closing="")
+    return bool(
+        live.filter(status=SessionStatus.RUNNING).update(
+            timeout=timeout, expires_at=Now() + dt.timedelta(seconds=timeout), last_activity_at=Now()
+        )
+        or live.filter(status=SessionStatus.CREATING).update(timeout=timeout, last_activity_at=Now())
+    )
+
+
+def touch(session: Session) -> None:
+    """A request counts as activity. Written at most once a minute."""
+    if session.status == SessionStatus.RUNNING:
+        stale = Q(last_activity_at__lt=Now() - dt.timedelta(seconds=60))
+        Session.objects.filter(stale, pk=session.pk).update(last_activity_at=Now())
+
+
+def end(session_id: str, reason: Reason, detail: str, condition: Q | None = None) -> bool:
+    """End it for `reason` if it has not ended yet (and `condition` holds). What it held is given back behind this."""
+    status = STATUS_OF.get(reason, SessionStatus.FAILED)
+    with transaction.atomic():
+        rows = Session.objects.filter(condition or Q(), pk=session_id)
+        if not rows.move(status, status_reason=reason, status_detail=detail[:2000], ended_at=Now()):
+            return False
+        session_ended.send(sender=Session, session_id=session_id, reason=reason)
+        enqueue(Queue.LIFECYCLE, "sessions_app.tasks.release", session_id)
+        wakeups.publish(f"session:{session_id}")
+    log.info("session_ended", session=session_id, reason=reason)
+    return True
+
+
+def terminate(session: Session, purge: bool = False) -> None:
+    """The client's DELETE. Again and again is fine; `purge` also erases its files and outputs."""
+    if purge:
+        Session.objects.filter(pk=session.pk).update(purge=True)
+    if not end(session.pk, Reason.TERMINATED_BY_CLIENT, "Terminated by the client") and purge:
+        enqueue(Queue.LIFECYCLE, "sessions_app.tasks.release", session.pk)
+
+
+def close(session_id: str, reason: Reason, detail: str) -> None:
+    """At its end in time: no more runs, pending ones end; the session ends with its last running one."""
+    with transaction.atomic():
+        closed = Session.objects.filter(pk=session_id, status=SessionStatus.RUNNING, closing="").update(
+            closing=reason, status_detail=detail
+        )
+        if closed:
+            session_closing.send(sender=Session, session_id=session_id)
+        end_if_done(session_id)
+
+
+def end_if_done(session_id: str) -> None:
+    """End a closing session that has no run left."""
+    session = (
+        Session.objects.filter(pk=session_id, active_runs=0)
+        .exclude(closing="")
+        .only("closing", "status_detail")
+        .first()
+    )
+    if session:
+        end(session_id, Reason(session.closing), session.status_detail, Q(active_runs=0))
+
+
+def expire_due() -> None:
+    """End what is due by the database's clock: time-out, idleness, maximum life."""
+    running = Session.objects.filter(status=SessionStatus.RUNNING)
+    for pk, timeout in running.filter(closing="", expires_at__lte=Now()).values_list("pk", "timeout"):
+        close(pk, Reason.EXPIRED, f"Its time-out of {timeout} s has passed")
+    for pk in running.filter(active_runs=0).exclude(closing="").values_list("pk", flat=True):
+        end_if_done(pk)
+    eldest = dt.timedelta(seconds=settings.SESSION_MAX_LIFETIME)
+    for pk in running.filter(started_at__lte=Now() - eldest).values_list("pk", flat=True):
+        end(pk, Reason.MAX_LIFETIME, f"The maximum life of {settings.SESSION_MAX_LIFETIME} s has passed")
+    idle = Q(active_runs=0, last_activity_at__lte=Now() - dt.timedelta(seconds=settings.SESSION_IDLE_TIMEOUT))
+    for pk in running.filter(idle).values_list("pk", flat=True):
+        end(pk, Reason.IDLE, f"No request and no run for {settings.SESSION_IDLE_TIMEOUT} s", idle)
+
+
+def release(session_id: str) -> None:
+    """Give back what an ended session held: let its runs hand over, save its files, remove its sandbox. Safe to repeat."""
+    session = Session.objects.select_related("container__node").filter(pk=session_id, status__in=ENDED).first()
+    if session is None:
+        return
+    if session.released_at is None:
+        container = session.container
+        if container is not None and container.maker is None:
+            _await_runs(session)
+            if session.files_saved_at is None and not session.purge and container.socket:
+                workspace.save(session, container.socket)
+            containers.remove(container)
+        elif container is not None and not _maker_dead(container.maker):
+            return  # it is still being made: its maker gives it back
+        elif container is not None:
+            containers.remove(container)
+        Session.objects.filter(pk=session_id, released_at=None).update(released_at=Now())
+    if session.purge:
+        workspace.erase(session)
+        session_purged.send(sender=Session, session_id=session_id)
+    wakeups.publish(session.topic)
+
+
+def _maker_dead(maker: Any) -> bool:
+    from sandbox_platform.models import Process
+
+    return not Process.objects.filter(pk=maker, dead_at=None).exists()
+
+
+def _await_runs(session: Session) -> None:
+    """Until its runs, which are being cancelled, have handed over their output; RUNS_GRACE seconds at the most."""
+    deadline = time.monotonic() + RUNS_GRACE
+    with wakeups.Waiter(session.topic) as waiter:
+        while Session.objects.filter(pk=session.pk, active_runs__gt=0).exists() and time.monotonic() < deadline:
+            waiter.wait(min(0.5, deadline - time.monotonic()))
+
+
+def end_all(detail: str) -> None:
+    """End every live session: the service stops."""
+    for pk in Session.objects.exclude(status__in=ENDED).values_list("pk", flat=True):
+        end(pk, Reason.TERMINATED_BY_OPERATOR, detail)
+
+
+def wait_released(seconds: float) -> bool:
+    """Wait until ended sessions have given back what they held. False if some have not by then."""
+    deadline = time.monotonic() + seconds
+    while held := Session.objects.filter(released_at=None).exists():
+        if time.monotonic() >= deadline:
+            break
+        time.sleep(0.2)
+    return not held
+
+
+def purge_old() -> None:
+    """Remove files and records whose time is over."""
+    now = dt.datetime.now(dt.UTC)
+    files_over = now - dt.timedelta(seconds=settings.FILES_RETENTION)
+    for session in Session.objects.filter(ended_at__lt=files_over, files_saved_at__isnull=False)[:500]:
+        workspace.erase(session)
+    over = now - dt.timedelta(seconds=settings.SESSION_RETENTION)
+    Session.objects.filter(ended_at__lt=over, files_saved_at=None).exclude(released_at=None).delete()
+
+
+def count_run(session_id: str, change: int) -> None:
+    """A run has begun (+1) or ended (-1), in the transaction in which it did."""
+    Session.objects.filter(pk=session_id).update(active_runs=F("active_runs") + change, last_activity_at=Now())

@@ -1,0 +1,158 @@
+"""From `creating` to `running`: one sandbox per session, whoever asks and however often."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import structlog
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from runtime.drivers.errors import DriverError, ImageUnavailable
+from runtime.models import Container, ContainerStatus
+from runtime.services import containers, nodes
+from sandbox_platform import processes, wakeups
+from sandbox_platform.models import Process
+from sandbox_platform.queue import Queue, enqueue
+from sessions_app.models import Reason, Session, SessionStatus
+from sessions_app.services import lifecycle
+from sessions_app.signals import session_running
+from templates_app import services as templates
+from templates_app.models import ImageStatus
+
+log = structlog.get_logger(__name__)
+# Seconds in `creating`, apart from the time that the template's own preparation takes, after which a session has failed.
+START_DEADLINE = 60.0
+
+
+def provision(session_id: str) -> None:
+    """Make the session's sandbox and set it running, unless somebody else does. Safe to repeat."""
+    session = Session.objects.select_related("template", "container__node", "container__template").filter(
+        pk=session_id, status=SessionStatus.CREATING
+    ).first()  # fmt: skip
+    if session is None:
+        return
+    image = templates.image_for(session.template, session.runtime_type)
+    if image.status == ImageStatus.FAILED and not image.ref:
+        lifecycle.end(session_id, Reason.IMAGE_UNAVAILABLE, f"The template could not be prepared: {image.detail}")
+        return
+    if not image.ref:
+        _say(session, f"Waiting for the template: {image.detail or 'it is being prepared'}")
+        return
+    container = _own_container(session, image.ref)
+    if container is None:
+        return
+    try:
+        containers.make(container, settings.SANDBOX_BOOT_TIMEOUT)
+    except DriverError as error:
+        _give_up_or_wait(session, container, error)
+        return
+    _start(session, container)
+
+
+def _own_container(session: Session, image: str) -> Container | None:
+    """The row that this process is to make the sandbox for; None where another process is at it or no node takes it now."""
+    mine = processes.own_id()
+    if session.container is None:
+        node = nodes.pick(session.runtime_type)
+        if node is None:
+            _wait_for_node(session)
+            return None
+        with transaction.atomic():
+            container = Container.objects.create(
+                node=node, template=session.template, runtime_type=node.runtime_type, image=image, maker=mine,
+                cpu=session.cpu, memory=session.memory, disk=session.disk, slots=session.max_concurrency,
+            )  # fmt: skip
+            if not Session.objects.filter(pk=session.pk, status=SessionStatus.CREATING, container=None).update(
+                container=container
+            ):
+                transaction.set_rollback(True)
+                return None
+        return container
+    container = session.container
+    if (
+        container.maker is not None
+        and Process.objects.filter(pk=container.maker, dead_at=None).exclude(pk=mine).exists()
+    ):
+        return None
+    taken = Container.objects.filter(pk=container.pk, maker=container.maker, status=ContainerStatus.CREATING)
+    return container if taken.update(maker=mine) else None
+
+
+def _start(session: Session, container: Container) -> None:
+    with transaction.atomic():
+        Container.objects.filter(pk=container.pk).move(ContainerStatus.RUNNING, maker=None)
+        timeout = Session.objects.values_list("timeout", flat=True).get(pk=session.pk)
+        won = Session.objects.filter(pk=session.pk).move(
+            SessionStatus.RUNNING, started_at=Now(), last_activity_at=Now(), status_detail="",
+            expires_at=Now() + dt.timedelta(seconds=timeout),
+        )  # fmt: skip
+        if won:
+            session_running.send(sender=Session, session_id=session.pk)
+            wakeups.publish(session.topic)
+        else:  # it ended while its sandbox was being made
+            enqueue(Queue.LIFECYCLE, "sessions_app.tasks.release", session.pk)
+
+
+def _give_up_or_wait(session: Session, container: Container, error: DriverError) -> None:
+    """A passing fault is tried again by the ticker until the deadline; any other ends the session."""
+    log.warning("provision_failed", session=session.pk, error=str(error), transient=error.transient)
+    Container.objects.filter(pk=container.pk).update(
+        maker=None, detail=str(error)[:2000], log_tail=getattr(error, "log", "")[-4096:]
+    )
+    if error.transient and not _overdue(session):
+        _say(session, "The runtime is not available at the moment; the start is tried again")
+        return
+    reason = Reason.IMAGE_UNAVAILABLE if isinstance(error, ImageUnavailable) else Reason.START_FAILED
+    if not lifecycle.end(session.pk, reason, _in_words(error)):
+        enqueue(Queue.LIFECYCLE, "sessions_app.tasks.release", session.pk)
+
+
+def _wait_for_node(session: Session) -> None:
+    if _overdue(session):
+        lifecycle.end(session.pk, Reason.START_FAILED, "No node was ready to run the sandbox within the start deadline")
+    else:
+        _say(session, "Waiting for a node that is ready")
+
+
+def _overdue(session: Session) -> bool:
+    limit = Now() - dt.timedelta(seconds=START_DEADLINE)
+    return Session.objects.filter(pk=session.pk, created_at__lte=limit).exists()
+
+
+def _in_words(error: DriverError) -> str:
+    """For the tenant: what happened, without the host's paths or the engine's addresses."""
+    kind = type(error).__name__
+    words = {
+        "EngineUnavailable": "The container engine did not answer within the start deadline",
+        "ImageUnavailable": "The template's image is not available on the node",
+        "NoCapacity": "The node had no room for the sandbox",
+        "AttestationFailed": "The sandbox that came up did not match its specification and was removed",
+        "BootFailed": "The sandbox started, but its executor did not become ready",
+        "RuntimeUnsupported": "The node can't run this template's runtime",
+    }
+    return words.get(kind, "The sandbox could not be started")
+
+
+def _say(session: Session, detail: str) -> None:
+    changed = Session.objects.filter(~Q(status_detail=detail), pk=session.pk, status=SessionStatus.CREATING)
+    if changed.update(status_detail=detail[:2000]):
+        wakeups.publish(session.topic)
+
+
+def provision_waiting() -> None:
+    """Ring again for each session in `creating` that nobody is at: its doorbell was lost, its maker died, its template got ready."""
+    living = Process.objects.filter(dead_at=None).values("pk")
+    waiting = Session.objects.filter(status=SessionStatus.CREATING, created_at__lt=Now() - dt.timedelta(seconds=3))
+    unmade = waiting.filter(Q(container=None) | Q(container__maker=None) | ~Q(container__maker__in=living))
+    for pk in unmade.values_list("pk", flat=True)[:100]:
+        enqueue(Queue.LIFECYCLE, "sessions_app.tasks.provision", pk)
+
+
+def release_waiting() -> None:
+    """Ring again for each ended session that still holds something."""
+    ended = Session.objects.filter(released_at=None, ended_at__lt=Now() - dt.timedelta(seconds=15))
+    for pk in ended.values_list("pk", flat=True)[:100]:
+        enqueue(Queue.LIFECYCLE, "sessions_app.tasks.release", pk)

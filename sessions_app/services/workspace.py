@@ -1,0 +1,262 @@
+"""Files of a session: in its sandbox while it lives, in `STORAGES["workspaces"]` after its end."""
+
+from __future__ import annotations
+
+import datetime as dt
+import io
+import mimetypes
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from django.conf import settings
+from django.core.files.base import File
+from django.core.files.storage import Storage, storages
+from django.db.models.functions import Now
+
+from runtime.drivers.errors import ExecutorError, ExecutorRefused, ExecutorUnavailable
+from runtime.drivers.executor_client import ExecutorClient
+from sandbox_platform.errors import ApiError, invalid
+from sessions_app.models import Session
+
+log = structlog.get_logger(__name__)
+MAX_FILE = 100 * 1024 * 1024
+MAX_PATH = 1024
+PIECE = 256 * 1024
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file in a list: size in bytes, mtime in seconds since 1970."""
+
+    path: str
+    size: int
+    mtime: float
+
+    def as_json(self) -> dict[str, object]:
+        """In the API's words."""
+        modified = dt.datetime.fromtimestamp(self.mtime, dt.UTC)
+        mime = mimetypes.guess_type(self.path)[0] or "application/octet-stream"
+        return {"path": self.path, "size": self.size, "modified_at": modified, "mime_type": mime}
+
+
+@dataclass(frozen=True)
+class Content:
+    """A file that is being read: `length` bytes follow of its `size`."""
+
+    size: int
+    length: int
+    mtime: float
+    etag: str
+    body: Iterator[bytes]
+
+
+def check_path(path: str) -> str:
+    """A path relative to the workspace. 400 if absolute, empty, too long, or with `.`, `..` or empty segments or NUL."""
+    try:
+        encoded = path.encode()
+    except UnicodeEncodeError:
+        raise invalid("path: is not valid UTF-8") from None
+    if not path or len(encoded) > MAX_PATH:
+        raise invalid(f"path: must be 1 to {MAX_PATH} bytes")
+    if "\0" in path:
+        raise invalid("path: must not contain NUL")
+    if path.startswith("/"):
+        raise invalid("path: must be relative to the workspace")
+    if any(segment in ("", ".", "..") for segment in path.split("/")):
+        raise invalid("path: must not contain empty, '.' or '..' segments")
+    return path
+
+
+def path_of(session: Session) -> str:
+    """The URL of its workspace."""
+    return f"workspace://sessions/{session.pk}/"
+
+
+# --- Live: through the executor ----------------------------------------------------------------------------------------
+
+
+def _client(session: Session) -> ExecutorClient:
+    container = session.container
+    if container is None or not container.socket:
+        raise ApiError("RuntimeUnavailable", "The session's sandbox is not up yet", headers={"Retry-After": "2"})
+    return ExecutorClient(Path(container.socket))
+
+
+def _translate(error: ExecutorError, path: str) -> ApiError:
+    if isinstance(error, ExecutorRefused):
+        shown = path[:200]
+        match error.code:
+            case "not_found":
+                return ApiError("FileNotFound", f"There is no file '{shown}' in the workspace")
+            case "disk_full":
+                return ApiError("DiskFull", "The workspace has no room for the file; nothing of it was kept")
+            case "conflict":
+                return ApiError("Conflict", f"A folder is in the way of '{shown}'")
+            case "bad_request":
+                return invalid(f"path: {error}")
+            case "too_large":
+                return ApiError("PayloadTooLarge", f"The file is larger than {MAX_FILE} bytes")
+    log.warning("executor_failed", error=str(error))
+    return ApiError("RuntimeUnavailable", "The session's sandbox did not answer", headers={"Retry-After": "2"})
+
+
+def upload(session: Session, path: str, chunks: Iterable[bytes]) -> int:
+    """Write one file; its size in bytes. The old or the new content is there, never half."""
+    try:
+        return _client(session).put_file(path, chunks)
+    except ExecutorError as error:
+        raise _translate(error, path) from error
+
+
+def delete(session: Session, path: str) -> None:
+    """Delete one file."""
+    try:
+        _client(session).delete_file(path)
+    except ExecutorError as error:
+        raise _translate(error, path) from error
+
+
+def listing(session: Session, prefix: str, recursive: bool) -> tuple[list[Entry], bool]:
+    """Files below `prefix`, and whether there are more than could be listed."""
+    if session.ended and session.files_saved_at:
+        return _stored_listing(session, prefix, recursive)
+    if session.ended and (session.container is None or session.released_at):
+        return [], False
+    try:
+        entries, truncated = _client(session).list_files(prefix, recursive)
+    except ExecutorError as error:
+        if session.ended:
+            return [], False
+        raise _translate(error, prefix) from error
+    return [Entry(e.path, e.size, e.mtime) for e in entries], truncated
+
+
+def read(session: Session, path: str, offset: int = 0, length: int | None = None) -> Content:
+    """One file or a part of it. 404 where there is none."""
+    if session.ended and (session.files_saved_at or session.released_at):
+        return _stored_content(session, path, offset, length)
+    try:
+        info, body = _client(session).open_file(path, offset, length)
+    except ExecutorError as error:
+        if session.ended and isinstance(error, ExecutorUnavailable):
+            raise ApiError("FileNotFound", f"There is no file '{path[:200]}' in the workspace") from error
+        raise _translate(error, path) from error
+    return Content(info.size, info.length, info.mtime, info.etag, body)
+
+
+# --- After the end: from storage ----------------------------------------------------------------------------------------
+
+
+def _storage() -> Storage:
+    return storages["workspaces"]
+
+
+def _prefix(session: Session) -> str:
+    return f"sessions/{session.pk}"
+
+
+class _Pieces(io.RawIOBase):
+    """A readable file over an iterator of bytes, so that storages stream it."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces, self._rest = pieces, b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        if not self._rest:
+            self._rest = next(self._pieces, b"")
+        count = min(len(buffer), len(self._rest))
+        buffer[:count], self._rest = self._rest[:count], self._rest[count:]
+        return count
+
+
+def save(session: Session, socket: str) -> None:
+    """Copy the workspace to storage while the sandbox is still there. A sandbox that is gone has nothing to give."""
+    client = ExecutorClient(Path(socket))
+    try:
+        entries, truncated = client.list_files()
+    except ExecutorError as error:
+        log.warning("workspace_not_saved", session=session.pk, error=str(error))
+        return
+    for entry in entries:
+        try:
+            _, body = client.open_file(entry.path)
+        except ExecutorRefused:
+            continue  # it went away meanwhile
+        name = f"{_prefix(session)}/{entry.path}"
+        if _storage().exists(name):
+            _storage().delete(name)  # of an attempt that was interrupted
+        with body:
+            _storage().save(name, File(io.BufferedReader(_Pieces(body), PIECE), name=entry.path))
+    if truncated:
+        log.warning("workspace_truncated", session=session.pk, files=len(entries))
+    Session.objects.filter(pk=session.pk).update(files_saved_at=Now())
+
+
+def erase(session: Session) -> None:
+    """Remove its stored files."""
+    _erase_below(_prefix(session))
+    Session.objects.filter(pk=session.pk).update(files_saved_at=None)
+
+
+def _erase_below(folder: str) -> None:
+    storage = _storage()
+    try:
+        folders, files = storage.listdir(folder)
+    except FileNotFoundError:
+        return
+    for name in files:
+        storage.delete(f"{folder}/{name}")
+    for name in folders:
+        _erase_below(f"{folder}/{name}")
+    storage.delete(folder)
+
+
+def _stored_listing(session: Session, prefix: str, recursive: bool) -> tuple[list[Entry], bool]:
+    root = _prefix(session)
+    found: list[Entry] = []
+
+    def walk(folder: str) -> None:
+        try:
+            folders, files = _storage().listdir(f"{root}/{folder}" if folder else root)
+        except FileNotFoundError:
+            return
+        for name in sorted(files):
+            path = f"{folder}/{name}" if folder else name
+            if path.startswith(prefix):
+                stored = f"{root}/{path}"
+                found.append(Entry(path, _storage().size(stored), _storage().get_modified_time(stored).timestamp()))
+        for name in sorted(folders) if recursive or not folder else ():
+            walk(f"{folder}/{name}" if folder else name)
+
+    walk(prefix.rsplit("/", 1)[0] if "/" in prefix else "")
+    return found, False
+
+
+def _stored_content(session: Session, path: str, offset: int, length: int | None) -> Content:
+    stored = f"{_prefix(session)}/{path}"
+    expired = (
+        session.ended_at and (dt.datetime.now(dt.UTC) - session.ended_at).total_seconds() > settings.FILES_RETENTION
+    )
+    try:
+        if expired:
+            raise FileNotFoundError
+        file = _storage().open(stored)
+        size, mtime = _storage().size(stored), _storage().get_modified_time(stored).timestamp()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        raise ApiError("FileNotFound", f"There is no file '{path[:200]}' in the workspace") from None
+    part = max(0, min(size - offset, size if length is None else length))
+
+    def pieces() -> Iterator[bytes]:
+        left = part
+        with file:
+            file.seek(offset)
+            while left and (data := file.read(min(PIECE, left))):
+                left -= len(data)
+                yield data
+
+    return Content(size, part, mtime, f'"{int(mtime * 1e6):x}-{size:x}"', pieces())

@@ -1,0 +1,28 @@
+"""Tasks of sessions: ids in, nothing out, safe to repeat."""
+
+from __future__ import annotations
+
+from sessions_app.services import lifecycle
+from sessions_app.services import provision as provisioning
+
+
+def provision(session_id: str) -> None:
+    """Make the session's sandbox."""
+    provisioning.provision(session_id)
+
+
+def release(session_id: str) -> None:
+    """Give back what an ended session held."""
+    lifecycle.release(session_id)
+
+
+def tick() -> None:
+    """Each 2 s: what is due, and what somebody left lying."""
+    lifecycle.expire_due()
+    provisioning.provision_waiting()
+    provisioning.release_waiting()
+
+
+def purge() -> None:
+    """Each hour: files and records whose time is over."""
+    lifecycle.purge_old()

@@ -1,0 +1,121 @@
+"""Templates in the API's words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import serializers
+
+from sandbox_platform.fields import StrictSerializer, Text
+from templates_app import resources
+from templates_app.models import LANGUAGES, SLUG, Template
+
+
+class ResourceText(Text):
+    """An amount with its unit, checked by a function of `resources`."""
+
+    def __init__(self, parse: Any, **kwargs: Any) -> None:
+        self.parse = parse
+        super().__init__(max_length=16, **kwargs)
+
+    def to_internal_value(self, data: Any) -> str:
+        """The text as sent."""
+        text = super().to_internal_value(data)
+        try:
+            self.parse(text)
+        except ValueError as error:
+            raise serializers.ValidationError(str(error)) from None
+        return text
+
+
+class ResourcesSerializer(StrictSerializer):
+    """Limits of a sandbox."""
+
+    cpu = ResourceText(resources.cpu_millis, required=False, help_text='Cores: "0.5" to "4".')
+    memory = ResourceText(resources.memory_bytes, required=False, help_text='"256Mi" to "8Gi".')
+    disk = ResourceText(resources.disk_bytes, required=False, help_text='Of the workspace: "1Gi" to "50Gi".')
+
+
+class ResourcesOut(serializers.Serializer):
+    """Limits of a sandbox."""
+
+    cpu = serializers.CharField(help_text="Cores.")
+    memory = serializers.CharField(help_text="With the unit Mi or Gi.")
+    disk = serializers.CharField(help_text="Of the workspace, with the unit Mi or Gi.")
+
+
+class TemplateOut(serializers.ModelSerializer):
+    """A template."""
+
+    default_resources = ResourcesOut(help_text="What a session gets unless it asks for something else.")
+    status = serializers.SerializerMethodField(help_text="`ready`, `preparing`, `failed` or `deprecated`.")
+
+    class Meta:
+        model = Template
+        fields = (
+            "id", "name", "description", "image", "base_image", "languages", "pre_installed_packages", "preload",
+            "default_resources", "status", "created_at", "updated_at",
+        )  # fmt: skip
+        extra_kwargs = {
+            "id": {"help_text": "What sessions name as `template_id`."},
+            "pre_installed_packages": {"help_text": "Python requirements."},
+            "preload": {"help_text": "Modules that are imported before the first run."},
+            "languages": {"help_text": "What code may be written in."},
+        }
+
+    def get_status(self, template: Template) -> str:
+        """From its images: ready where one kind of runtime has it."""
+        if template.deprecated_at:
+            return "deprecated"
+        images = list(template.images.all())
+        if any(image.ref for image in images):
+            return "ready"
+        return "failed" if images and all(image.status == "failed" for image in images) else "preparing"
+
+
+class TemplateIn(StrictSerializer):
+    """A template as it is created or replaced."""
+
+    id = Text(max_length=63, validators=[SLUG], help_text="Lower-case letters, digits and inner hyphens.")
+    name = Text(max_length=100)
+    description = Text(required=False, allow_blank=True, max_length=2000)
+    image = Text(required=False, max_length=255, help_text="The name that the built image gets.")
+    base_image = Text(required=False, max_length=255)
+    languages = serializers.ListField(
+        child=serializers.ChoiceField(LANGUAGES), required=False, min_length=1, max_length=3
+    )
+    pre_installed_packages = serializers.ListField(child=Text(max_length=200), required=False, max_length=200)
+    preload = serializers.ListField(child=Text(max_length=100), required=False, max_length=50)
+    default_resources = ResourcesSerializer(required=False)
+
+    def validate_pre_installed_packages(self, value: list[str]) -> list[str]:
+        """Requirements as PEP 508 has them, by name only: no URL, no path, no option."""
+        from packaging.requirements import InvalidRequirement, Requirement
+
+        for item in value:
+            try:
+                requirement = Requirement(item)
+            except InvalidRequirement:
+                raise serializers.ValidationError(f"{item[:80]!r} is not a requirement such as 'numpy>=1.24'") from None
+            if requirement.url:
+                raise serializers.ValidationError(f"{item[:80]!r}: a URL is not allowed")
+        return value
+
+    def validate_preload(self, value: list[str]) -> list[str]:
+        """Dotted module names."""
+        for item in value:
+            if not all(part.isidentifier() for part in item.split(".")):
+                raise serializers.ValidationError(f"{item[:80]!r} is not a module name")
+        return value
+
+    def columns(self) -> dict[str, Any]:
+        """The validated values as columns of the model."""
+        values = dict(self.validated_data)
+        return {**values.pop("default_resources", {}), **values}
+
+
+class TemplateList(serializers.Serializer):
+    """A page of templates."""
+
+    templates = TemplateOut(many=True)
+    total = serializers.IntegerField(help_text="How many match in all.")
