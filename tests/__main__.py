@@ -1,6 +1,7 @@
 """`make test`: all tests on SQLite, then those of the API on PostgreSQL. Arguments go to pytest.
 
-TEST_POSTGRES_URL names a server where the tests may create databases; without it a temporary one is started where PostgreSQL is installed.
+TEST_POSTGRES_URL names a server where the tests may create databases; without it a temporary one is started where
+PostgreSQL is installed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What some tests need of the machine: Docker, bubblewrap, PostgreSQL.
 
-A test that is marked with one of these names is skipped where it is missing, with the reason in a word. REQUIRE=docker,postgres turns
-such skips into failures, so that a machine that should have it can't be green without it.
+A test that is marked with one of these names is skipped where it is missing, with the reason in a word.
+REQUIRE=docker,postgres turns such skips into failures: a machine that should have it can't be green without it.
 """
 
 from __future__ import annotations
