@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 from executor.cli import Options
@@ -9,6 +10,7 @@ from executor.helper import Helper
 from executor.linux import PR_SET_DUMPABLE, prctl
 from executor.log import log
 from executor.loop import Loop
+from executor.node_probe import NodeProbe
 from executor.server import Server
 from executor.supervisor import Supervisor
 
@@ -18,6 +20,8 @@ def run(options: Options) -> int:
     os.chdir("/")
     os.umask(0o022)
     # Both are forked before there is anything to inherit: no socket, no request, no result.
+    gc.collect()
+    gc.freeze()  # keeps the collector from copying pages that all three share
     files, zygote = Helper("files", options), Helper("zygote", options)
     files.start()
     zygote.start()
@@ -25,7 +29,9 @@ def run(options: Options) -> int:
     loop.catch_signals()
     files.attach(loop)
     zygote.attach(loop)
-    Server(loop, options, Supervisor(loop, options, zygote, files))
+    supervisor = Supervisor(loop, options, zygote, files)
+    NodeProbe(loop, options.site, supervisor.node_found)
+    Server(loop, options, supervisor)
     log("info", "listening", socket=options.socket)
     loop.run()
     log("info", "stopped")

@@ -7,7 +7,7 @@ import os
 import signal
 from typing import Any, NoReturn
 
-from executor import node_runner, python_runner, shell_runner
+from executor import node_runner, python_runner, scratch, shell_runner
 from executor.cli import Options
 from executor.log import log
 from executor.privileges import confine
@@ -18,7 +18,14 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def run(request: dict[str, Any], fds: list[int], options: Options) -> NoReturn:
-    """`fds` are spec, stdin, stdout, stderr and result; `request` has `uid` and `language`."""
+    """`fds` are spec, stdin, stdout, stderr and result; `request` has `uid` and `language`, or `wipe`.
+
+    An idle node (`warm`) gets one more, and its spec is written only when its run has come.
+    """
+    if request["language"] == "wipe":
+        _wipe(request["uid"], options)
+    if request["language"] == "javascript":
+        _run_node(request, fds, options)
     try:
         spec_fd, stdin, stdout, stderr, result = fds
         spec = json.loads(_read_all(spec_fd))
@@ -44,9 +51,35 @@ def run(request: dict[str, Any], fds: list[int], options: Options) -> NoReturn:
         os._exit(1)
     if request["language"] == "python":
         python_runner.run(spec, channel, [options.workspace])
-    if request["language"] == "javascript":
-        node_runner.run(spec, channel, options)
     shell_runner.run(spec, channel)
+
+
+def _run_node(request: dict[str, Any], fds: list[int], options: Options) -> NoReturn:
+    """node applies the request itself, but for the environment it starts with."""
+    try:
+        spec_fd, stdin, stdout, stderr, result = fds[:5]
+        for number, fd in enumerate((stdin, stdout, stderr)):
+            os.dup2(fd, number)
+        _reset_signals()
+        confine(request["uid"], options.user_uid)
+        os.environ.clear()
+        os.environ.update(environment(options))
+        os.chdir(options.workspace)
+        node_runner.become_node(options.site, spec_fd, result, fds[5] if len(fds) > 5 else None)
+    except BaseException as error:
+        log("error", "node_not_started", error=repr(error))
+        os.write(2, b"node could not be started\n")
+        os._exit(127)
+
+
+def _wipe(uid: int, options: Options) -> NoReturn:
+    try:
+        _reset_signals()
+        confine(uid, options.user_uid)
+        scratch.wipe()
+    except BaseException as error:
+        log("error", "wipe_failed", error=repr(error))
+    os._exit(0)
 
 
 def environment(options: Options) -> dict[str, str]:

@@ -53,7 +53,7 @@ def parse(arguments: list[str]) -> Options:
     parser.add_argument("--site", default="/opt/sandbox/site")
     parser.add_argument("--log-level", choices=sorted(LEVELS), default="info")
     parser.add_argument("--allow-any-peer", action="store_true")
-    parser.add_argument("--warm-node", type=int, choices=(0, 1), default=0)
+    parser.add_argument("--warm-node", type=int, choices=range(5), default=0)
     # How PID 1 starts a replacement for a helper that died; of no use by hand.
     parser.add_argument("--role", choices=("main", "zygote", "files"), default="main", help=argparse.SUPPRESS)
     parser.add_argument("--fd", type=int, default=-1, help=argparse.SUPPRESS)

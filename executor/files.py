@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import socket
@@ -83,10 +84,8 @@ class FileHelper:
                 sock.close()
 
     def _apologise(self, sock: socket.socket) -> None:
-        try:
+        with contextlib.suppress(OSError):
             sock.sendall(wire.error_answer("internal", "the file helper failed"))
-        except OSError:
-            pass
 
 
 def serve(options: Options, sock: socket.socket) -> None:

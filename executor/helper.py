@@ -77,6 +77,10 @@ class Helper:
         self._loop = loop
         loop.watch(self._sock, READ, self._readable)
 
+    @property
+    def alive(self) -> bool:
+        return self._sock is not None
+
     def send(self, message: dict[str, Any], fds: tuple[int, ...] = (), tail: bytes = b"") -> bool:
         """False when the helper is gone or has too much to do already."""
         if self._sock is None:
@@ -101,7 +105,8 @@ class Helper:
             self.on_message(message, fds)
 
     def _lost(self) -> None:
-        assert self._sock is not None and self._loop is not None
+        assert self._sock is not None
+        assert self._loop is not None
         log("error", "helper_died", role=self.role, helper=self.pid)
         self._loop.unwatch(self._sock)
         self._sock.close()

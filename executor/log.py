@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -20,7 +21,5 @@ def log(level: str, event: str, **fields: object) -> None:
         return
     line = {"time": round(time.time(), 3), "level": level, "event": event, "pid": os.getpid()}
     line.update({key: value for key, value in fields.items() if value is not None})
-    try:
+    with contextlib.suppress(OSError):  # a full or closed log pipe must not stop a run
         os.write(2, json.dumps(line, default=str).encode() + b"\n")
-    except OSError:
-        pass  # a full or closed log pipe must not stop a run

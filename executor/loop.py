@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import os
@@ -52,10 +53,8 @@ class Loop:
             self._selector.register(fd, events, callback)
 
     def unwatch(self, fd: Any) -> None:
-        try:
+        with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(fd)
-        except (KeyError, ValueError):
-            pass
 
     def later(self, seconds: float, callback: Callable[[], None]) -> Timer:
         timer = Timer(callback)

@@ -6,6 +6,7 @@ References to what is needed afterwards are taken here, at import, before user c
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
 import io
 import json
@@ -29,6 +30,7 @@ _TracebackException = traceback.TracebackException
 _run_exitfuncs = atexit._run_exitfuncs
 _join_threads = threading._shutdown  # type: ignore[attr-defined]
 _missing = object()
+_kept: list[types.ModuleType] = []
 
 
 def run(spec: dict[str, Any], channel: Channel, import_path: list[str]) -> NoReturn:
@@ -48,7 +50,7 @@ def _prepare(spec: dict[str, Any], import_path: list[str]) -> dict[str, Any]:
         setattr(sys, name, _text_stream(number, mode))
         setattr(sys, f"__{name}__", getattr(sys, name))
     for name in [name for name in sys.modules if name == "executor" or name.startswith("executor.")]:
-        del sys.modules[name]  # the user may have a module of that name
+        _kept.append(sys.modules.pop(name))  # the user may have a module of that name; freeing ours would cost time
     main = types.ModuleType("__main__")
     sys.modules["__main__"] = main
     sys.argv = ["main.py", *spec["args"]]
@@ -64,8 +66,10 @@ def _prepare(spec: dict[str, Any], import_path: list[str]) -> dict[str, Any]:
 def _text_stream(number: int, mode: str) -> io.TextIOWrapper:
     """Unbuffered on the way out: what was printed before a SIGKILL must have left the process."""
     if mode == "r":
-        return io.TextIOWrapper(open(number, "rb", closefd=False), encoding="utf-8", errors="surrogateescape")
-    raw = open(number, "wb", buffering=0, closefd=False)
+        return io.TextIOWrapper(
+            io.BufferedReader(io.FileIO(number, "rb", closefd=False)), encoding="utf-8", errors="surrogateescape"
+        )
+    raw = io.FileIO(number, "wb", closefd=False)
     errors = "backslashreplace" if number == 2 else "surrogateescape"
     return io.TextIOWrapper(raw, encoding="utf-8", errors=errors, write_through=True)  # type: ignore[type-var]
 
@@ -129,10 +133,8 @@ def _report(error: BaseException, channel: Channel) -> int:
     described = describe(error)
     _flush()
     _complain(described["traceback"])
-    try:
+    with contextlib.suppress(BaseException):  # it is the user's
         _run_exitfuncs()
-    except BaseException:  # noqa: S110 - an exit function of the user's
-        pass
     _flush()
     channel.send(outcome="exception", exit_code=1, error=described)
     return 1
@@ -143,10 +145,8 @@ def _leave(error: SystemExit) -> int:
     if code is not None and not isinstance(code, int):
         _complain(f"{code}\n")
         code = 1
-    try:
+    with contextlib.suppress(BaseException):  # an exit function of the user's
         _end_script()
-    except BaseException:  # noqa: S110 - an exit function of the user's
-        pass
     return (code or 0) & 0xFF
 
 

@@ -6,7 +6,6 @@ import base64
 import binascii
 import json
 import os
-import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +16,7 @@ from executor.wire import Fault
 MAX_FRAME = 2 * MAX_RESULT + 512 * 1024  # quoting may double a result
 MAX_TIMEOUT = 86_400.0
 CHUNK = 48 * 1024
+MAX_WORDS = 256 * 1024  # characters of each field of an error
 LANGUAGES = ("python", "javascript", "shell")
 OUTCOMES = ("ok", "exception", "invalid_result", "output_limit", "lost")
 
@@ -95,7 +95,7 @@ class Run:
     def __init__(self, key: int, run_id: str, spec: dict[str, Any], uid: int) -> None:
         self.key, self.id, self.spec, self.uid = key, run_id, spec, uid
         self.request_id = spec["request_id"]
-        self.nonce = secrets.token_hex(NONCE_BYTES)
+        self.nonce = os.urandom(NONCE_BYTES).hex()
         self.state = "starting"
         self.pid = 0
         self.started_at = 0.0
@@ -230,11 +230,9 @@ def _sane(frame: dict[str, Any]) -> dict[str, Any]:
     """A claim with each field of its type: it comes from user code's own process."""
     value = frame.get("return_value")
     outcome = frame["outcome"]
-    error = frame.get("error")
-    if isinstance(error, dict):
-        error = {key: str(error.get(key, ""))[: 256 * 1024] for key in ("type", "message", "traceback")}
-    else:
-        error = None
+    given = frame.get("error")
+    fields = ("type", "message", "traceback")
+    error = {key: str(given.get(key, ""))[:MAX_WORDS] for key in fields} if isinstance(given, dict) else None
     if value is not None and outcome == "ok":
         outcome, error = _judge(value)
     code = frame.get("exit_code")

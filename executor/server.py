@@ -8,7 +8,6 @@ import socket
 import stat
 import struct
 import sys
-from functools import partial
 
 from executor import PROTOCOL, VERSION, wire
 from executor.attest import attest
@@ -16,7 +15,6 @@ from executor.cli import Options
 from executor.linux import MAX_MESSAGE
 from executor.log import log
 from executor.loop import READ, WRITE, Loop
-from executor.node_runner import node_version
 from executor.runs import Run, parse_spec
 from executor.supervisor import Supervisor
 from executor.wire import Fault, Request
@@ -34,7 +32,6 @@ class Server:
     def __init__(self, loop: Loop, options: Options, supervisor: Supervisor) -> None:
         self.loop, self.options, self.supervisor = loop, options, supervisor
         self.connections: set[Connection] = set()
-        self._node = node_version(options.site)
         self._listener = _listen(options.socket)
         loop.watch(self._listener, READ, self._accept)
 
@@ -69,7 +66,7 @@ class Server:
                 "active": supervisor.active,
                 "held": sum(run.state == "done" for run in supervisor.runs.values()),
                 "python": ".".join(map(str, sys.version_info[:3])),
-                "node": self._node,
+                "node": supervisor.node,
                 "preloaded": supervisor.preloaded,
                 "preload_errors": supervisor.preload_errors,
                 "attestation": attest(self.options.user_uid),
@@ -100,6 +97,7 @@ class Connection:
         self._request: Request | None = None
         self._follower: Follower | None = None
         self._answered = False
+        self._complete = False  # the whole request has been read
         self._timer = self._loop.later(REQUEST_PATIENCE, self.close)
         self._loop.watch(sock, READ, self._ready)
 
@@ -172,6 +170,7 @@ class Connection:
         return False
 
     def _route(self, request: Request, body: bytes) -> None:
+        self._complete = True
         log("debug", "request", method=request.method, path=request.path, request_id=request.request_id)
         if request.path == "/v1/health" and request.method == "GET":
             return self._answer(self._server.health())
@@ -262,8 +261,7 @@ class Connection:
 
     def _finish(self) -> None:
         """Closes; where a request was refused half-way, only after the client had time to read why."""
-        request = self._request
-        if self._follower is not None or (request is not None and self._follower is None and not self._unread()):
+        if self._complete:
             return self.close()
         try:
             self._sock.shutdown(socket.SHUT_WR)
@@ -271,11 +269,7 @@ class Connection:
             return self.close()
         self._timer.cancel()
         self._timer = self._loop.later(LINGER, self.close)
-        self._answered = True
-        self._loop.watch(self._sock, READ, partial(self._discard))
-
-    def _unread(self) -> bool:
-        return False
+        self._loop.watch(self._sock, READ, self._discard)
 
     def _discard(self, _mask: int) -> None:
         self._receive()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import time
 from functools import partial
@@ -14,9 +13,11 @@ from executor.grants import grant
 from executor.helper import Helper
 from executor.linux import oom_kills
 from executor.log import log
-from executor.loop import READ, WRITE, Loop, Timer
+from executor.loop import READ, WRITE, Loop
 from executor.privileges import kill_user, processes_of
 from executor.runs import Run
+from executor.slots import Pipes, Slot, WarmNodes
+from executor.wiper import Wiper
 from executor.wire import Fault
 
 PIPE_READ = 256 * 1024
@@ -27,17 +28,6 @@ MAX_HELD_BYTES = 64 * 1024 * 1024
 MAX_REMEMBERED = 100_000
 
 
-class Slot:
-    """A place for one run at a time, with a uid of its own."""
-
-    def __init__(self, uid: int) -> None:
-        self.uid = uid
-        self.run: Run | None = None
-        self.used = False  # since the scratch folders were last wiped
-        self.pipes: dict[int, str] = {}
-        self.timers: dict[str, Timer] = {}
-
-
 class Supervisor:
     def __init__(self, loop: Loop, options: Options, zygote: Helper, files: Helper) -> None:
         self._loop, self._options, self._zygote, self._files = loop, options, zygote, files
@@ -46,9 +36,13 @@ class Supervisor:
         self.acknowledged: dict[str, None] = {}
         self.preloaded: list[str] = []
         self.preload_errors: dict[str, str] = {}
-        self.ready = False
+        self.node: str | None = None
+        self._zygote_ready = self._node_known = False
         self._keys = itertools.count(1)
         self._known_root: list[int] | None = None
+        self._used: set[int] = set()  # uids that may have left something in the scratch folders
+        self._wiper = Wiper(loop, zygote, self._keys)
+        self.nodes = WarmNodes(zygote, options, self.slots, self._keys)
         loop.on_child = self.reap
         zygote.on_message, zygote.on_death = self._zygote_says, self._zygote_died
         files.on_message, files.on_death = self._files_say, self._files_died
@@ -66,17 +60,27 @@ class Supervisor:
         held = [run for run in self.runs.values() if run.state == "done"]
         if len(held) >= MAX_HELD or sum(run.held for run in held) >= MAX_HELD_BYTES:
             raise Fault("full", "too many results wait to be acknowledged")
-        slot = next((slot for slot in self.slots if slot.run is None), None)
-        if slot is None:
-            raise Fault("busy", "every slot is taken")
+        slot = self._choose(spec["language"])
         run = Run(next(self._keys), run_id, spec, slot.uid)
         run.oom_before = oom_kills()
         self.runs[run_id] = run
-        slot.run, slot.used = run, True
+        slot.run = run
+        self._used.add(slot.uid)
         slot.timers["start"] = self._loop.later(START_PATIENCE, partial(self._fail, slot, "no process within a minute"))
         log("info", "run_accepted", run=run.id, request_id=run.request_id, uid=slot.uid)
-        self._announce(slot, run)
+        if self._wiper.busy:
+            self._wiper.then(partial(self._announce, slot, run))
+        else:
+            self._announce(slot, run)
         return run
+
+    def _choose(self, language: str) -> Slot:
+        """JavaScript goes where a node waits; the others to the lowest slot, if they can where none does."""
+        free = [slot for slot in self.slots if slot.run is None]
+        if not free:
+            raise Fault("busy", "every slot is taken")
+        wanted = language == "javascript"
+        return next((slot for slot in free if (slot.warm is not None) == wanted), free[0])
 
     def cancel(self, run: Run) -> None:
         slot = self._slot_of(run)
@@ -101,6 +105,15 @@ class Supervisor:
     def active(self) -> int:
         return sum(slot.run is not None for slot in self.slots)
 
+    @property
+    def ready(self) -> bool:
+        return self._zygote_ready and self._node_known
+
+    def node_found(self, version: str | None) -> None:
+        self.node, self._node_known = version, True
+        self.nodes.available = version is not None
+        self.nodes.top_up()
+
     # -- starting ---------------------------------------------------------------------------------------------------
 
     def _announce(self, slot: Slot, run: Run) -> None:
@@ -119,36 +132,40 @@ class Supervisor:
         if slot.run is not run or run.state != "starting" or slot.pipes:
             return
         self._cancel_timer(slot, "begin")
-        ours: list[int] = []
-        theirs: list[int] = []
         try:
-            theirs.append(_memory_file(run))
-            stdin = run.spec.pop("stdin")
-            if stdin is None:
-                theirs.append(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))
-            else:
-                read, feed = os.pipe2(os.O_CLOEXEC)
-                theirs.append(read)
-                os.set_blocking(feed, False)
-                slot.pipes[feed] = "stdin"
-                self._loop.watch(feed, WRITE, partial(self._feed, slot, feed, memoryview(stdin)))
-            for _name in ("stdout", "stderr", "result"):
-                read, write = os.pipe2(os.O_CLOEXEC)
-                ours.append(read)
-                theirs.append(write)
-            for fd, name in zip(ours, ("stdout", "stderr", "result")):
-                os.set_blocking(fd, False)
-                slot.pipes[fd] = name
-                self._loop.watch(fd, READ, partial(self._drain, slot, run, fd, name))
-            message = {"run": run.key, "uid": slot.uid, "language": run.spec["language"]}
-            if not self._zygote.send(message, tuple(theirs)):
-                self._fail(slot, "the interpreter is being replaced; user code has not begun")
+            if run.spec["language"] == "javascript":
+                self.nodes.target = max(1, self.nodes.target)
+                if self._launch_warm(slot, run):
+                    return
+            self.nodes.discard(slot)
+            pipes = Pipes(stdin=run.spec["stdin"] is not None)
+            pipes.write_spec(run)
         except OSError as error:
-            self._fail(slot, f"not started: {error.strerror}")
-        finally:
-            for fd in theirs:
-                os.close(fd)
-        run.spec.pop("code", None)
+            return self._fail(slot, f"not started: {error.strerror}; user code has not begun")
+        self._attach(slot, run, pipes)
+        message = {"run": run.key, "uid": slot.uid, "language": run.spec["language"]}
+        sent = self._zygote.send(message, tuple(pipes.theirs))
+        pipes.close_theirs()
+        if not sent:
+            self._fail(slot, "the interpreter is being replaced; user code has not begun")
+
+    def _launch_warm(self, slot: Slot, run: Run) -> bool:
+        warm = self.nodes.take(slot)
+        if warm is None:
+            return False
+        warm.begin(run)
+        self._attach(slot, run, warm.pipes)
+        self._started(slot, run, warm.pid, time.monotonic())
+        return True
+
+    def _attach(self, slot: Slot, run: Run, pipes: Pipes) -> None:
+        for name, fd in pipes.ours.items():
+            slot.pipes[fd] = name
+            if name == "stdin":
+                self._loop.watch(fd, WRITE, partial(self._feed, slot, fd, memoryview(run.spec["stdin"] or b"")))
+            else:
+                self._loop.watch(fd, READ, partial(self._readable, slot, run, fd, name))
+        run.spec = {key: run.spec[key] for key in ("language", "timeout")}
 
     def _started(self, slot: Slot, run: Run, pid: int, at: float) -> None:
         self._cancel_timer(slot, "start")
@@ -185,7 +202,10 @@ class Supervisor:
         else:
             self._close_pipe(slot, fd)
 
-    def _drain(self, slot: Slot, run: Run, fd: int, name: str, _mask: int = 0) -> bool:
+    def _readable(self, slot: Slot, run: Run, fd: int, name: str, _mask: int) -> None:
+        self._drain(slot, run, fd, name)
+
+    def _drain(self, slot: Slot, run: Run, fd: int, name: str) -> bool:
         """Reads a pipe once. False when there is nothing to be had now."""
         try:
             data = os.read(fd, PIPE_READ)
@@ -219,10 +239,12 @@ class Supervisor:
             run = next((slot.run for slot in self.slots if slot.uid == info.si_uid), None)
             if run is not None:
                 run.account(usage.ru_utime + usage.ru_stime, usage.ru_maxrss)
-            self._main_ended(pid, status)
+            self._process_ended(pid, status)
         self._check_dying()
 
-    def _main_ended(self, pid: int, status: int) -> None:
+    def _process_ended(self, pid: int, status: int) -> None:
+        self._wiper.ended(pid)
+        self.nodes.ended(pid)
         for slot in self.slots:
             run = slot.run
             if run is not None and run.pid == pid and run.status is None:
@@ -287,6 +309,10 @@ class Supervisor:
         slot.run = None
         run.finish(oom_kills())
         log("info", "run_ended", run=run.id, request_id=run.request_id, outcome=run.outcome)
+        if not self.active:
+            self._wiper.start(sorted(self._used))
+            self._used.clear()
+        self.nodes.top_up()
 
     def _cancel_timer(self, slot: Slot, name: str) -> None:
         timer = slot.timers.pop(name, None)
@@ -306,12 +332,13 @@ class Supervisor:
             for slot in self.slots:
                 if slot.run is not None and slot.run.pid == message["exit"]:
                     slot.run.account(message["cpu"], message["rss"])
-            self._main_ended(message["exit"], message["status"])
+            self._process_ended(message["exit"], message["status"])
             self._check_dying()
         elif "ready" in message:
-            self.ready = True
+            self._zygote_ready = True
             self.preloaded, self.preload_errors = message["preloaded"], message["preload_errors"]
             log("info", "ready", preloaded=self.preloaded, errors=self.preload_errors or None)
+            self.nodes.top_up()
         elif found := self._by_key(message["run"]):
             slot, run = found
             if run.state == "starting" and "pid" in message:
@@ -320,9 +347,12 @@ class Supervisor:
                 self._fail(slot, message["error"] + "; user code has not begun")
             elif run.state == "ending":
                 run.pid = message["pid"]
+        else:
+            self._wiper.says(message)
+            self.nodes.says(message)
 
     def _zygote_died(self) -> None:
-        self.ready = False
+        self._zygote_ready = False
         for slot in self.slots:
             if slot.run is not None and slot.run.state == "starting":
                 self._fail(slot, "the interpreter died while it was asked for a process; user code may have begun")
@@ -344,12 +374,3 @@ class Supervisor:
                 self._launch(slot, run)
             elif run is not None and run.state == "collecting":
                 self._finish(slot, run, [], True)
-
-
-def _memory_file(run: Run) -> int:
-    """What the child reads of the request, as an anonymous file: any size, no blocking, no path."""
-    keys = ("code", "event", "args", "env", "working_directory")
-    fd = os.memfd_create("run")
-    with open(fd, "wb", closefd=False) as file:
-        file.write(json.dumps({"nonce": run.nonce, **{key: run.spec[key] for key in keys}}).encode())
-    return fd

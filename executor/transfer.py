@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import secrets
 import socket
 import stat
 from typing import Any
@@ -162,7 +162,7 @@ class Transfer:
     def _store(self, path: list[str], body: Body) -> int:
         """Writes under a temporary name in the destination's folder, then renames: the old or the new, never half."""
         folder = self._workspace.folder(path[:-1], create=True)
-        temporary = TEMPORARY + secrets.token_hex(8)
+        temporary = TEMPORARY + os.urandom(8).hex()
         try:
             _check_target(folder, path[-1])
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -219,7 +219,5 @@ def _write_all(fd: int, data: bytes) -> None:
 
 
 def _remove_quietly(folder: int, name: str) -> None:
-    try:
+    with contextlib.suppress(OSError):
         os.unlink(name, dir_fd=folder)
-    except OSError:
-        pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -39,10 +40,8 @@ class Workspace:
     def _enter(self, fd: int, name: str, path: list[str], create: bool) -> int:
         try:
             if create:
-                try:
+                with contextlib.suppress(FileExistsError):
                     os.mkdir(name, 0o2775, dir_fd=fd)
-                except FileExistsError:
-                    pass
             return self.granted(path, lambda: os.open(name, FOLDER_FLAGS, dir_fd=fd))
         except OSError as error:
             if error.errno in (errno.ENOTDIR, errno.ELOOP) and create and _is_regular(fd, name):

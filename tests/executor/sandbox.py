@@ -70,7 +70,9 @@ class Outcome:
 class Sandbox:
     """`cgroups` are folders that the sandbox is put into; `options` go to the executor, `binds` to bwrap."""
 
-    def __init__(self, *options: str, tmpfs_workspace: int = 0, binds: tuple[str, ...] = (), cgroups: tuple = ()) -> None:
+    def __init__(
+        self, *options: str, tmpfs_workspace: int = 0, binds: tuple[str, ...] = (), cgroups: tuple = ()
+    ) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="sbx-test-"))
         self.run_dir, self.workspace = self.home / "run", self.home / "workspace"
         self.run_dir.mkdir(mode=0o700)
