@@ -9,7 +9,7 @@ from django.db.models.functions import Now
 
 from sandbox_platform import crypto, ids
 from sandbox_platform.models import Project
-from sandbox_platform.states import Arrows, StateModel, StateQuerySet
+from sandbox_platform.states import Arrows, StateModel
 from sessions_app.models import Session
 
 
@@ -87,8 +87,6 @@ class Execution(StateModel):
     created_at = models.DateTimeField(db_default=Now())
     started_at = models.DateTimeField(null=True, editable=False)
     completed_at = models.DateTimeField(null=True, editable=False)
-
-    objects = StateQuerySet.as_manager()
 
     class Meta:
         ordering = ["-created_at", "-id"]

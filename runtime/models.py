@@ -8,7 +8,7 @@ from django.db import models
 from django.db.models.functions import Now
 
 from sandbox_platform import ids
-from sandbox_platform.states import Arrows, StateModel, StateQuerySet
+from sandbox_platform.states import Arrows, StateModel
 from templates_app.models import Template
 
 
@@ -109,8 +109,6 @@ class Container(StateModel):
     created_at = models.DateTimeField(db_default=Now())
     started_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)
-
-    objects = StateQuerySet.as_manager()
 
     class Meta:
         ordering = ["-created_at"]

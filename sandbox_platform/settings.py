@@ -122,8 +122,8 @@ LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_TZ = True
 STATIC_URL = "/static/"
-STATIC_ROOT = STATE_DIR / "static"
-# Serve straight from the packages: no collectstatic step for a service that one command starts.
+# Served straight from the packages: no collectstatic step for a service that one command starts.
+STATIC_ROOT = None
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = False
 

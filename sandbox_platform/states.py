@@ -25,7 +25,7 @@ class StateModel(models.Model):
 
     ARROWS: ClassVar[Arrows]
     status: Any
-    objects: Any = StateQuerySet.as_manager()
+    objects = StateQuerySet.as_manager()
 
     class Meta:
         abstract = True

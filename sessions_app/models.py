@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 from runtime.models import Container, RuntimeType
 from sandbox_platform import crypto, ids
 from sandbox_platform.models import Project
-from sandbox_platform.states import Arrows, StateModel, StateQuerySet
+from sandbox_platform.states import Arrows, StateModel
 from templates_app.models import Template
 
 
@@ -95,8 +95,6 @@ class Session(StateModel):
     files_saved_at = models.DateTimeField(null=True, editable=False)
     released_at = models.DateTimeField(null=True, editable=False)
     purge = models.BooleanField(default=False, editable=False, help_text="Erase files and outputs at the end.")
-
-    objects = StateQuerySet.as_manager()
 
     class Meta:
         ordering = ["-created_at", "-id"]

@@ -7,7 +7,7 @@ from typing import ClassVar
 from django.core.validators import RegexValidator
 from django.db import models
 
-from sandbox_platform.states import Arrows, StateModel, StateQuerySet
+from sandbox_platform.states import Arrows, StateModel
 
 SLUG = RegexValidator(
     r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$", "Lower-case letters, digits and inner hyphens, 63 at most."
@@ -98,8 +98,6 @@ class TemplateImage(StateModel):
     builder = models.UUIDField(null=True, blank=True, help_text="The process that builds it.")
     attempts = models.PositiveSmallIntegerField(default=0)
     updated_at = models.DateTimeField(auto_now=True)
-
-    objects = StateQuerySet.as_manager()
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["template", "runtime_type"], name="one_image_per_runtime")]

@@ -1,0 +1,48 @@
+"""The API, without sandboxes (`api`, rows only) and with real ones (`live`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from django.conf import settings
+
+from runtime.models import Container, ContainerStatus
+from runtime.services import containers, nodes
+from sessions_app.services import lifecycle
+from templates_app import services as templates
+from tests import requirements, workers
+from tests.api.client import Api
+from tests.factories import NodeFactory, TemplateFactory, TemplateImageFactory
+
+
+@pytest.fixture
+def api(db: None) -> Api:
+    """A client whose node and template exist as rows. Nothing runs: for what is decided before a sandbox is needed."""
+    NodeFactory()
+    TemplateImageFactory()
+    return Api()
+
+
+@pytest.fixture
+def stranger(api: Api) -> Api:
+    """A client of another project."""
+    return Api()
+
+
+@pytest.fixture
+def live(transactional_db: None) -> Iterator[Api]:
+    """A client of a whole service in this process: real bubblewrap sandboxes, real workers."""
+    requirements.need("bubblewrap")
+    TemplateFactory()
+    nodes.register("bubblewrap")
+    image = templates.prepare("python-basic", "bubblewrap")
+    assert image is not None and image.ref, image
+    with workers.running():
+        yield Api()
+        lifecycle.end_all("the test is over")
+        assert lifecycle.wait_released(20)
+    containers.remove_everything()
+    left = Container.objects.exclude(status=ContainerStatus.REMOVED).values_list("name", "status", "detail")
+    assert not left, list(left)
+    assert not list((settings.STATE_DIR / "sandboxes").glob("*"))

@@ -1,0 +1,93 @@
+"""Rows for tests."""
+
+import factory
+from factory.django import DjangoModelFactory
+
+from executions_app.models import Execution, Language
+from runtime.models import Container, ContainerStatus, Node
+from sandbox_platform.models import ApiKey, Project
+from sessions_app.models import Session, SessionStatus
+from templates_app.models import ImageStatus, Template, TemplateImage
+
+
+class ProjectFactory(DjangoModelFactory):
+    class Meta:
+        model = Project
+
+    name = factory.Sequence(lambda n: f"project-{n}")
+
+
+class NodeFactory(DjangoModelFactory):
+    class Meta:
+        model = Node
+        django_get_or_create = ("name",)
+
+    name = "node-01"
+    runtime_type = "bubblewrap"
+    ready = True
+    cpu_millis = 2000
+    memory_bytes = 24 * 2**30
+
+
+class TemplateFactory(DjangoModelFactory):
+    class Meta:
+        model = Template
+        django_get_or_create = ("id",)
+
+    id = "python-basic"
+    name = "Python Basic Environment"
+    image = "sandbox/python:3.11-basic"
+
+
+class TemplateImageFactory(DjangoModelFactory):
+    class Meta:
+        model = TemplateImage
+
+    template = factory.SubFactory(TemplateFactory)
+    runtime_type = "bubblewrap"
+    status = ImageStatus.READY
+    ref = "/nowhere"
+
+
+class ContainerFactory(DjangoModelFactory):
+    class Meta:
+        model = Container
+
+    ref = factory.Faker("hexify", text="^" * 64)
+    node = factory.SubFactory(NodeFactory)
+    template = factory.SubFactory(TemplateFactory)
+    runtime_type = "bubblewrap"
+    status = ContainerStatus.RUNNING
+    image = "/nowhere"
+    cpu, memory, disk = "1", "512Mi", "1Gi"
+
+
+class SessionFactory(DjangoModelFactory):
+    class Meta:
+        model = Session
+
+    project = factory.SubFactory(ProjectFactory)
+    template = factory.SubFactory(TemplateFactory)
+    runtime_type = "bubblewrap"
+    timeout = 300
+    cpu, memory, disk = "1", "512Mi", "1Gi"
+
+    class Params:
+        running = factory.Trait(status=SessionStatus.RUNNING, container=factory.SubFactory(ContainerFactory))
+
+
+class ExecutionFactory(DjangoModelFactory):
+    class Meta:
+        model = Execution
+
+    session = factory.SubFactory(SessionFactory)
+    project = factory.SelfAttribute("session.project")
+    language = Language.PYTHON
+    code = "print(1)"
+    timeout = 30
+    number = factory.Sequence(lambda n: n)
+
+
+def issue(project: Project | None = None, **fields: object) -> tuple[ApiKey, str]:
+    """A key and its token."""
+    return ApiKey.issue(project or ProjectFactory(), "test", **fields)
