@@ -186,7 +186,7 @@ class DockerDriver:
                         raise
                     self._wait_gone(container["Id"])
         if folder.path.exists() and self._state.owns(folder):
-            workspace.remove(folder.image, folder.workspace)
+            workspace.clear(folder.path)
             folder.delete()
 
     def _wait_gone(self, ref: str) -> None:

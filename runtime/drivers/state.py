@@ -50,6 +50,8 @@ class SandboxFolder:
         self.workspace = self.path / "ws"
         self.image = self.path / "ws.img"
         self.etc = self.path / "etc"
+        self.tmp = self.path / "tmp"
+        self.shm = self.path / "shm"
         self.log = self.path / "log"
         self.status = self.path / "status"
         self._meta = self.path / "meta.json"

@@ -6,16 +6,15 @@ can't feed the kernel a crafted one. The loop device belongs to the mount ("auto
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import struct
 import subprocess
 import tempfile
-import time
 from functools import cache
 from pathlib import Path
 
+from runtime.drivers import mounts
 from runtime.drivers.errors import DriverError, NoCapacity
 from runtime.drivers.types import MIB, Resources
 
@@ -25,7 +24,6 @@ MODE = 0o2775
 INODE_SIZE = 256
 TIMEOUT = 20.0
 """Seconds that mkfs, mount or umount may take."""
-MNT_DETACH = 2
 EXT4_IOC_SHUTDOWN = 0x8004587D
 SHUTDOWN_WITHOUT_FLUSH = struct.pack("=I", 2)
 
@@ -36,6 +34,11 @@ def tmpfs_size(resources: Resources) -> int:
     Half of the memory limit at most: a full disk must say ENOSPC, not kill the sandbox.
     """
     return min(resources.disk, resources.memory // 2)
+
+
+def make_tmpfs(target: Path, resources: Resources) -> None:
+    """Mount an empty workspace in memory. Raises `NoCapacity`."""
+    mounts.tmpfs(target, tmpfs_size(resources), resources.inodes, MODE, USER, executable=True)
 
 
 def make(image: Path, target: Path, resources: Resources) -> None:
@@ -58,12 +61,12 @@ def make(image: Path, target: Path, resources: Resources) -> None:
     target.chmod(MODE)
 
 
-def remove(image: Path, target: Path) -> None:
-    """Unmount and delete, in a moment whatever is in there. What is gone already is no error."""
-    while os.path.ismount(target):
-        _shut_down(target)
-        _unmount(target)
-    image.unlink(missing_ok=True)
+def clear(folder: Path) -> None:
+    """Unmount all that is mounted in a sandbox's folder, in a moment whatever is in there."""
+    for target, kind in mounts.below(folder):
+        if kind == "ext4":
+            _shut_down(target)
+        mounts.unmount(target)
 
 
 def can_mount() -> bool:
@@ -81,7 +84,7 @@ def _probe() -> bool:
         except (DriverError, OSError):
             return False
         finally:
-            remove(image, target)
+            clear(Path(folder))
     return True
 
 
@@ -100,17 +103,6 @@ def _shut_down(target: Path) -> None:
         return  # An older kernel: the unmount takes longer.
     finally:
         os.close(descriptor)
-
-
-def _unmount(target: Path) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    # A process that was just killed may hold it for a moment. After that it is detached, and goes with its last user.
-    end = time.monotonic() + 1.0
-    while libc.umount2(os.fsencode(target), 0) != 0:
-        if time.monotonic() > end:
-            libc.umount2(os.fsencode(target), MNT_DETACH)
-            return
-        time.sleep(0.01)
 
 
 def _run(*command: str) -> None:
