@@ -4,35 +4,18 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 
 from executor.cli import Options
-from executor.linux import set_fs_ids
+from executor.privileges import acting_as
 
 PATH_FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC  # type: ignore[attr-defined]
 FOLDER_BITS = 0o2770
 FILE_BITS = 0o660
 
 
-@contextmanager
-def _acting_as(uid: int, options: Options) -> Iterator[None]:
-    """File accesses as the owner, if that is a slot of ours. Signals and priorities stay root's where the kernel can."""
-    if uid not in options.slot_uids:
-        yield
-        return
-    apart = set_fs_ids(uid, options.user_uid)
-    if not apart:
-        os.setegid(options.user_uid)
-        os.seteuid(uid)
-    try:
-        yield
-    finally:
-        if apart:
-            set_fs_ids(0, 0)
-        else:
-            os.seteuid(0)
-            os.setegid(0)
+def _as_owner(uid: int, options: Options) -> AbstractContextManager[None]:
+    return acting_as(uid, options.user_uid) if uid in options.slot_uids else nullcontext()
 
 
 def grant(segments: list[str], options: Options) -> bool:
@@ -40,7 +23,7 @@ def grant(segments: list[str], options: Options) -> bool:
     fd = os.open(options.workspace, PATH_FLAGS | os.O_DIRECTORY)
     try:
         for name in segments:
-            with _acting_as(os.fstat(fd).st_uid, options):
+            with _as_owner(os.fstat(fd).st_uid, options):
                 child = os.open(name, PATH_FLAGS, dir_fd=fd)
             os.close(fd)
             fd = child
@@ -61,6 +44,6 @@ def _open_up(fd: int, options: Options) -> None:
     else:
         return
     if info.st_uid in options.slot_uids and info.st_mode & bits != bits:
-        with _acting_as(info.st_uid, options):
+        with _as_owner(info.st_uid, options):
             # A path descriptor can't be fchmod-ed; through /proc the mode of exactly this inode is changed.
             os.chmod(f"/proc/self/fd/{fd}", stat.S_IMODE(info.st_mode) | bits)

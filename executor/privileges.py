@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import resource
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from executor.linux import PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, prctl
+from executor.linux import PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, prctl, set_fs_ids
 
 NOFILE = 1024
 SMALLEST_UID = 1000
@@ -36,6 +38,24 @@ def confine(uid: int, gid: int) -> None:
     become_user(uid, gid)
     # A change of uid makes a process undumpable, and then /dev/stdout and /proc/self can't be opened by itself.
     prctl(PR_SET_DUMPABLE, 1)
+
+
+@contextmanager
+def acting_as(uid: int, gid: int) -> Iterator[None]:
+    """File accesses and new files as another user. Where the kernel can, signals and priorities stay root's."""
+    apart = set_fs_ids(uid, gid)
+    if not apart:
+        os.setegid(gid)
+        os.seteuid(uid)
+    try:
+        yield
+    finally:
+        if apart:
+            set_fs_ids(0, 0)
+        else:
+            os.seteuid(0)
+            os.setegid(0)
+        prctl(PR_SET_DUMPABLE, 0)
 
 
 def kill_user(uid: int) -> None:

@@ -11,10 +11,9 @@ from executor.cli import Options
 from executor.helper import Helper
 from executor.log import log
 from executor.loop import Timer
-from executor.privileges import kill_user
+from executor.privileges import acting_as, kill_user
 from executor.runs import Run
 
-OUTPUTS = ("stdout", "stderr", "result")
 SPEC_KEYS = ("code", "event", "args", "env", "working_directory")
 
 
@@ -32,26 +31,31 @@ class Slot:
 class Pipes:
     """One run's descriptors: `ours` by name, non-blocking; `theirs` in the order that the child expects."""
 
-    def __init__(self, stdin: bool) -> None:
+    def __init__(self, uid: int, gid: int, stdin: bool) -> None:
         self.ours: dict[str, int] = {}
         self.theirs: list[int] = []
         try:
             # What the child reads of the request is an anonymous file: any size, no blocking, no path.
             self.spec = os.memfd_create("run")
             self.theirs.append(self.spec)
-            if stdin:
-                read, self.ours["stdin"] = os.pipe2(os.O_CLOEXEC)
-            else:
-                read = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-            self.theirs.append(read)
-            for name in OUTPUTS:
-                self.ours[name], write = os.pipe2(os.O_CLOEXEC)
-                self.theirs.append(write)
+            with acting_as(uid, gid):  # the user may open /dev/stdout by name; the result pipe is not for that
+                if stdin:
+                    read, self.ours["stdin"] = os.pipe2(os.O_CLOEXEC)
+                else:
+                    read = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+                self.theirs.append(read)
+                for name in ("stdout", "stderr"):
+                    self._add_output(name)
+            self._add_output("result")
         except OSError:
             self.close()
             raise
         for fd in self.ours.values():
             os.set_blocking(fd, False)
+
+    def _add_output(self, name: str) -> None:
+        self.ours[name], write = os.pipe2(os.O_CLOEXEC)
+        self.theirs.append(write)
 
     def write_spec(self, run: Run) -> None:
         spec = {"nonce": run.nonce, **{key: run.spec[key] for key in SPEC_KEYS}}
@@ -91,6 +95,7 @@ class WarmNodes:
 
     def __init__(self, zygote: Helper, options: Options, slots: list[Slot], keys: itertools.count[int]) -> None:
         self._zygote, self._slots, self._keys = zygote, slots, keys
+        self._gid = options.user_uid
         self.target = options.warm_node
         self.available = False
 
@@ -106,7 +111,7 @@ class WarmNodes:
 
     def _start(self, slot: Slot) -> None:
         try:
-            pipes = Pipes(stdin=True)
+            pipes = Pipes(slot.uid, self._gid, stdin=True)
         except OSError as error:
             log("warning", "no_warm_node", error=repr(error))
             return

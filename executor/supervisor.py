@@ -138,7 +138,7 @@ class Supervisor:
                 if self._launch_warm(slot, run):
                     return
             self.nodes.discard(slot)
-            pipes = Pipes(stdin=run.spec["stdin"] is not None)
+            pipes = Pipes(slot.uid, self._options.user_uid, stdin=run.spec["stdin"] is not None)
             pipes.write_spec(run)
         except OSError as error:
             return self._fail(slot, f"not started: {error.strerror}; user code has not begun")

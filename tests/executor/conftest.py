@@ -10,11 +10,11 @@ from tests.executor.sandbox import Sandbox
 
 @pytest.fixture(scope="session")
 def bubblewrap():
-    missing = "needs root" if os.geteuid() != 0 else "" if shutil.which("bwrap") else "needs bubblewrap"
+    missing = "root" if os.geteuid() != 0 else "" if shutil.which("bwrap") else "bubblewrap"
     if missing and "bubblewrap" in os.environ.get("REQUIRE", ""):
-        pytest.fail(f"REQUIRE names bubblewrap, but this {missing}")
+        pytest.fail(f"REQUIRE names bubblewrap, but there is no {missing} here")
     if missing:
-        pytest.skip(f"the executor {missing}")
+        pytest.skip(f"the executor's tests need {missing}")
 
 
 @pytest.fixture
@@ -33,4 +33,13 @@ def make_sandbox(bubblewrap):
 
 @pytest.fixture
 def sandbox(make_sandbox):
+    """A sandbox of the test's own: it may be filled, flooded and tampered with."""
     return make_sandbox()
+
+
+@pytest.fixture(scope="module")
+def shared(bubblewrap):
+    """A sandbox for tests that leave nothing behind."""
+    sandbox = Sandbox()
+    yield sandbox
+    sandbox.close()
