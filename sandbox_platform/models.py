@@ -60,9 +60,17 @@ class ApiKey(models.Model):
     @classmethod
     def issue(cls, project: Project, name: str, **fields: object) -> tuple[Self, str]:
         """A new key and its token, which nobody can show again."""
-        prefix = ids.tail(12)
-        token = f"sbx_{prefix}_{secrets.token_urlsafe(32)}"
-        return cls.objects.create(project=project, name=name, prefix=prefix, digest=sha256(token), **fields), token
+        key = cls(project=project, name=name, **fields)
+        token = key.new_token()
+        key.save(force_insert=True)
+        return key, token
+
+    def new_token(self) -> str:
+        """A token for a row that is not saved yet."""
+        self.prefix = ids.tail(12)
+        token = f"sbx_{self.prefix}_{secrets.token_urlsafe(32)}"
+        self.digest = sha256(token)
+        return token
 
     def matches(self, token: str) -> bool:
         """Constant-time comparison."""
