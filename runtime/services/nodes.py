@@ -11,6 +11,7 @@ from django.conf import settings
 from django.db.models import Max
 from django.db.models.functions import Now
 
+from runtime.drivers import registry
 from runtime.drivers.base import Driver
 from runtime.drivers.errors import DriverError
 from runtime.models import Node
@@ -38,8 +39,6 @@ def register(runtime_type: str, url: str = "") -> Node:
 
 def driver_of(node: Node) -> Driver:
     """The driver of a node: one per process and node, safe after a fork."""
-    from runtime.drivers import registry
-
     key = (os.getpid(), node.name, node.runtime_type, node.url)
     with _lock:
         if key not in _drivers:
