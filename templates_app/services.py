@@ -54,13 +54,18 @@ def ensure_images(runtime_type: str) -> list[str]:
 
 def retry_due() -> None:
     """For the ticker: order again what is not ready and under nobody's hands, MAX_ATTEMPTS times at most."""
-    if depth(Queue.BUILDS) or TemplateImage.objects.filter(status=ImageStatus.BUILDING, builder__in=_living()).exists():
+    if depth(Queue.BUILDS) or building():
         return
     due = TemplateImage.objects.exclude(status=ImageStatus.READY).filter(
         attempts__lt=MAX_ATTEMPTS, template__deleted_at=None
     )
     for image in sorted(due.select_related("template"), key=lambda image: weight(image.template)):
         _order(image)
+
+
+def building() -> bool:
+    """Whether a living process is preparing an image."""
+    return TemplateImage.objects.filter(status=ImageStatus.BUILDING, builder__in=_living()).exists()
 
 
 def rebuild(template: Template) -> None:
@@ -98,9 +103,9 @@ def prepare(
 
 def prune(runtime_type: str, in_use: set[str]) -> list[str]:
     """Remove images that neither a row nor any of `in_use` (references that sandboxes have) names. What was removed."""
-    rows = TemplateImage.objects.filter(runtime_type=runtime_type)
-    if rows.filter(status=ImageStatus.BUILDING, builder__in=_living()).exists():
+    if building():
         return []
+    rows = TemplateImage.objects.filter(runtime_type=runtime_type)
     removed = _builder(runtime_type).prune(in_use | set(rows.exclude(ref="").values_list("ref", flat=True)))
     if removed:
         log.info("images_removed", runtime=runtime_type, images=removed)

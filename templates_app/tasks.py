@@ -8,3 +8,8 @@ from templates_app import services
 def prepare_image(template_id: str, runtime_type: str) -> None:
     """Have a template's image ready; the row says how it went."""
     services.prepare(template_id, runtime_type)
+
+
+def tick() -> None:
+    """Now and then: order again what failed or was lost."""
+    services.retry_due()

@@ -5,27 +5,29 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 
 class CannotStart(Exception):
     """The service can't be set up or started. The message says what to do."""
 
 
+def line(text: str = "") -> None:
+    """A line as it is. A terminal that went away is no reason to stop serving."""
+    with suppress(OSError):
+        print(text, flush=True)
+
+
 def say(name: str, text: str, seconds: float | None = None) -> None:
     """`  runtime     bubblewrap (no Docker engine answers)      0.1 s`"""
     took = f"  {seconds:.1f} s" if seconds is not None and seconds >= 0.1 else ""
-    print(f"  {name:<11} {text}{took}", flush=True)
-
-
-def line(text: str = "") -> None:
-    """A line as it is."""
-    print(text, flush=True)
+    line(f"  {name:<11} {text}{took}")
 
 
 def warn(text: str) -> None:
     """To standard error."""
-    print(f"  {text}", file=sys.stderr, flush=True)
+    with suppress(OSError):
+        print(f"  {text}", file=sys.stderr, flush=True)
 
 
 class Step:

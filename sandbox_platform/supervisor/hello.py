@@ -66,7 +66,9 @@ def run(token: str) -> Hello:
             time.sleep(0.2)
             session = _expect(api.call("GET", path))
         if session["status"] != "running":
-            raise CannotStart(f"The first session is {session['status']}: {session.get('status_detail') or 'no reason given'}")
+            raise CannotStart(
+                f"The first session is {session['status']}: {session.get('status_detail') or 'no reason given'}"
+            )
         up = time.monotonic()
         order = {"code": CODE, "language": "python", "timeout": 30, "event": {"name": "Alice"}}
         execution = _expect(api.call("POST", f"{path}/execute", order, wait=WAIT))

@@ -105,11 +105,13 @@ class DockerBuilder:
     def _base(self, recipe: Recipe, say: Say) -> Any:
         """The base image: what is here, what can be pulled, or one made from Debian packages."""
         with _engine_errors():
-            if recipe.bootstrap != Bootstrap.ALWAYS and (
-                image := self._local(recipe.base_image) or self._pull(recipe.base_image, say)
-            ):
+            if recipe.bootstrap != Bootstrap.ALWAYS and (image := self._local(recipe.base_image)):
                 return image
-            if image := self._local(bootstrap.IMAGE):
+            # A base that was made here before means that nothing could be pulled: a start does not wait for that again.
+            known = self._local(bootstrap.IMAGE)
+            if recipe.bootstrap != Bootstrap.NEVER and known:
+                return known
+            if recipe.bootstrap != Bootstrap.ALWAYS and (image := self._pull(recipe.base_image, say) or known):
                 return image
             if recipe.bootstrap == Bootstrap.NEVER or not bootstrap.possible():
                 raise BuildFailed(

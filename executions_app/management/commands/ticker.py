@@ -18,6 +18,7 @@ log = structlog.get_logger(__name__)
 TICK = 2.0
 # Every so many ticks.
 RECONCILE_EVERY = 2
+IMAGES_EVERY = 5
 PURGE_EVERY = 1800
 
 
@@ -54,5 +55,7 @@ def tick(observer: processes.Observer, count: int) -> None:
         enqueue(Queue.LIFECYCLE, "sessions_app.tasks.tick")
         if count % RECONCILE_EVERY == 0:
             enqueue(Queue.LIFECYCLE, "runtime.tasks.reconcile")
+        if count % IMAGES_EVERY == 0:
+            enqueue(Queue.LIFECYCLE, "templates_app.tasks.tick")
         if count % PURGE_EVERY == 0:
             enqueue(Queue.LIFECYCLE, "sessions_app.tasks.purge")

@@ -1,0 +1,32 @@
+# make run    everything, in the foreground, until Ctrl-C        (PORT, HOST, SANDBOX_STATE_DIR, SANDBOX_RUNTIME, DATABASE_URL)
+# make test   everything that can run on this machine            (ARGS="-k files", REQUIRE=docker,postgres,bubblewrap)
+
+.PHONY: run test lint format openapi
+VENV := .venv
+SOURCES := pyproject.toml uv.lock
+
+run: $(VENV)/.ready-to-run
+	@deploy/install host-tools
+	@exec $(VENV)/bin/python manage.py up
+
+test: $(VENV)/.ready-to-test
+	@deploy/install host-tools
+	@$(VENV)/bin/python -m tests $(ARGS)
+
+lint: $(VENV)/.ready-to-test
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy .
+
+format: $(VENV)/.ready-to-test
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+openapi: $(VENV)/.ready-to-run
+	$(VENV)/bin/python manage.py spectacular --validate --fail-on-warn --file docs/openapi.yaml
+
+$(VENV)/.ready-to-run: $(SOURCES)
+	@deploy/install run
+
+$(VENV)/.ready-to-test: $(SOURCES)
+	@deploy/install test
