@@ -246,8 +246,9 @@ class BubblewrapDriver:
     def _sandbox(self, folder: SandboxFolder, meta: dict[str, Any], listed: bool = False) -> Sandbox:
         if "pid" not in meta:
             return self._state.remainder(folder)
-        runs = self._runs(meta)
-        exit_code = None if runs else _status(folder).get("exit-code")
+        status = {} if self._runs(meta) else _status(folder)
+        # The end is known once bwrap has written it down, a moment after the executor's; or nobody is left to do it.
+        runs = "exit-code" not in status and bool(self._cgroups.pids(self._group(folder.name)))
         return Sandbox(
             ref=meta["ref"],
             name=folder.name,
@@ -255,7 +256,7 @@ class BubblewrapDriver:
             socket=folder.socket,
             created_at=dt.datetime.fromisoformat(meta["begun_at"]),
             labels=meta["labels"],
-            exit_code=exit_code,
+            exit_code=status.get("exit-code"),
             oom_killed=not runs and self._oom_kills(folder.name) > 0,
             isolation={} if listed else meta["isolation"],
             limits_enforced={} if listed else meta["limits_enforced"],

@@ -231,6 +231,20 @@ def detect(root: Path = ROOT) -> Cgroups:
     return CgroupsV2(root) if (root / "cgroup.controllers").exists() else CgroupsV1(root)
 
 
+def oom_kills_of(pid: int, root: Path = ROOT) -> int:
+    """How many processes were killed for want of memory in the group of that process; 0 where that can't be seen."""
+    try:
+        for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers == "memory":
+                return _counter(root / "memory" / path.strip("/") / "memory.oom_control", "oom_kill")
+            if not controllers and (root / "cgroup.controllers").exists():
+                return _counter(root / path.strip("/") / "memory.events", "oom_kill")
+    except (OSError, ValueError):
+        return 0
+    return 0
+
+
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ import requests
 import urllib3
 from docker import APIClient
 
-from runtime.drivers import attest, layout, workspace
+from runtime.drivers import attest, cgroups, layout, workspace
 from runtime.drivers.boot import wait_until_ready
 from runtime.drivers.docker_spec import PEERS_UNKNOWN, HostFacts, container_body
 from runtime.drivers.errors import (
@@ -133,7 +133,7 @@ class DockerDriver:
             memory_bytes=usage,
             memory_peak_bytes=int(memory.get("max_usage", usage)),
             pids=int((figures.get("pids_stats") or {}).get("current", 0)),
-            oom_kills=int(container["State"]["OOMKilled"]),
+            oom_kills=cgroups.oom_kills_of(container["State"]["Pid"]),
         )
 
     # Steps
