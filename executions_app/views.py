@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from django.http import HttpResponseBase, StreamingHttpResponse
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -22,6 +24,7 @@ from executions_app.serializers import (
     Submitted,
 )
 from executions_app.services import drive, submit
+from executions_app.services.events import Position, Reader
 from executions_app.services.result import result_of
 from sandbox_platform import idempotency, pagination, wakeups
 from sandbox_platform.auth import key_of
@@ -29,6 +32,7 @@ from sandbox_platform.errors import ApiError, invalid
 from sandbox_platform.middleware import request_id_of
 from sandbox_platform.openapi import IDEMPOTENCY_KEY, LIMIT, OFFSET, PREFER, WAIT, operation, shown
 from sandbox_platform.prefer import MAXIMUM, wait_seconds, waiting_place
+from sandbox_platform.renderers import AnyAccept
 from sessions_app import views as sessions
 from sessions_app.models import Session
 
@@ -243,3 +247,29 @@ class CancelView(APIView):
             return Response(StatusOut(reload(execution)).data)
 
         return idempotency.once(request, act)
+
+
+class EventsView(APIView):
+    """GET /executions/{id}/events."""
+
+    content_negotiation_class = AnyAccept
+
+    @operation(
+        "stream_execution_events", "Stream the events of an execution", tag="executions",
+        responses={(200, "text/event-stream"): OpenApiTypes.STR}, errors=["ExecutionNotFound"],
+        parameters=[OpenApiParameter("Last-Event-ID", str, OpenApiParameter.HEADER, description="Resume behind this event.")],
+        description="Server-Sent Events: `status`, `stdout`, `stderr` and at last `result`, each with an id that grows. The connection "
+        "may end before the result: reconnect with `Last-Event-ID`, as every EventSource does. Works after the end too.",
+    )  # fmt: skip
+    def get(self, request: Request, execution_id: str) -> HttpResponseBase:
+        """It never invents an end: `result` is sent when it is stored."""
+        pagination.known_only(request)
+        execution = find(request, execution_id)
+        position = Position.parse(request.headers.get("Last-Event-ID", ""))
+
+        def frames() -> Iterator[str]:
+            with waiting_place() as place:
+                yield from Reader(execution, position, may_wait=place).events()
+
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return StreamingHttpResponse(frames(), content_type="text/event-stream; charset=utf-8", headers=headers)

@@ -21,6 +21,7 @@ from sandbox_platform import pagination
 from sandbox_platform.auth import key_of
 from sandbox_platform.errors import ApiError, invalid
 from sandbox_platform.openapi import LIMIT, OFFSET, TEXT, operation
+from sandbox_platform.renderers import AnyAccept
 
 READ_ALL = "containers:read_all"
 ID = re.compile(r"[0-9a-f]{12,64}")
@@ -83,6 +84,8 @@ class ContainerView(APIView):
 
 class ContainerLogsView(APIView):
     """Its log."""
+
+    content_negotiation_class = AnyAccept
 
     @operation(
         "get_container_logs", "Get container logs", tag="containers", responses=TEXT,

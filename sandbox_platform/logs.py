@@ -34,7 +34,7 @@ def configure(level: str, form: str) -> None:
             "root": {"handlers": ["stderr"], "level": level},
             "loggers": {
                 # One line per task is noise: failures are logged all the same.
-                "django_q": {"level": "WARNING"},
+                "django-q": {"level": "WARNING"},
                 "urllib3": {"level": "WARNING"},
                 "docker": {"level": "WARNING"},
                 # Our own access line says more.

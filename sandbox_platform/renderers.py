@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from rest_framework import renderers
+from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.utils.encoders import JSONEncoder
 
 
@@ -21,3 +22,11 @@ class JSONRenderer(renderers.BaseRenderer):
         if data is None:
             return b""
         return json.dumps(data, cls=JSONEncoder, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+class AnyAccept(DefaultContentNegotiation):
+    """For answers that are not JSON (files, logs, event streams): whatever Accept says, errors are JSON."""
+
+    def select_renderer(self, request: Any, renderers: Any, format_suffix: str | None = None) -> tuple[Any, str]:
+        """The JSON renderer."""
+        return renderers[0], renderers[0].media_type

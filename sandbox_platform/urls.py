@@ -30,6 +30,7 @@ urlpatterns = [
     path(EXECUTION, executions.ExecutionView.as_view()),
     path(f"{EXECUTION}/status", executions.StatusView.as_view()),
     path(f"{EXECUTION}/result", executions.ResultView.as_view()),
+    path(f"{EXECUTION}/events", executions.EventsView.as_view()),
     path(f"{EXECUTION}/cancel", executions.CancelView.as_view()),
     path(f"{V1}/templates", templates.TemplatesView.as_view()),
     path(f"{V1}/templates/<str:template_id>", templates.TemplateView.as_view()),

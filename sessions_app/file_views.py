@@ -11,6 +11,7 @@ from rest_framework.views import APIView
 from sandbox_platform import pagination
 from sandbox_platform.errors import ApiError
 from sandbox_platform.openapi import BINARY, operation, shown
+from sandbox_platform.renderers import AnyAccept
 from sessions_app import downloads, uploads
 from sessions_app.models import Session, SessionStatus
 from sessions_app.serializers import FileList, UploadIn, UploadOut
@@ -58,6 +59,8 @@ class FilesView(APIView):
 
 class FileView(APIView):
     """One file, at any path."""
+
+    content_negotiation_class = AnyAccept
 
     @operation(
         "download_file", "Download a file", tag="files", responses=BINARY,

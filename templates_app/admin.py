@@ -52,7 +52,7 @@ class ImageInline(admin.TabularInline):
     model = TemplateImage
     extra = 0
     can_delete = False
-    fields = readonly_fields = ["runtime_type", "status", "detail", "ref", "attempts", "updated_at"]
+    fields = readonly_fields = ("runtime_type", "status", "detail", "ref", "attempts", "updated_at")
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """They are made by the service."""
@@ -67,16 +67,16 @@ class TemplateAdmin(admin.ModelAdmin):
     inlines = [ImageInline]
     list_display = ["id", "name", "languages", "cpu", "memory", "disk", "prepared", "deprecated_at"]
     search_fields = ["id", "name"]
-    readonly_fields = ["created_at", "updated_at"]
+    readonly_fields = ("created_at", "updated_at")
     actions = ["rebuild", "deprecate"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
         """What the API shows."""
         return Template.objects.visible().prefetch_related("images")
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """The id stays."""
-        return ["id", *self.readonly_fields] if obj else list(self.readonly_fields)
+        return ("id", *self.readonly_fields) if obj else self.readonly_fields
 
     def save_model(self, request: HttpRequest, obj: Template, form: Any, change: bool) -> None:
         """And order its images."""

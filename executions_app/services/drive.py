@@ -21,7 +21,7 @@ from executions_app.services.ending import Collected, Ending
 from executions_app.services.finish import finish
 from runtime.drivers.errors import ExecutorError, ExecutorProtocolError, ExecutorRefused
 from runtime.drivers.executor_client import ExecutorClient, RunRequest
-from sandbox_platform import processes
+from sandbox_platform import processes, wakeups
 from sandbox_platform.queue import Queue, enqueue
 from sessions_app.models import Reason, Session, SessionStatus
 from sessions_app.services import lifecycle
@@ -45,6 +45,7 @@ def claim_next(session_id: str) -> Execution | None:
         if eldest is None or not eldest.move(ExecutionStatus.RUNNING, driver=processes.own_id(), started_at=Now()):
             transaction.set_rollback(True)
             return None
+        wakeups.publish(eldest.topic)
         return eldest
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -17,6 +18,14 @@ def open_for_append(path: Path) -> int:
     if path.exists() and path.stat().st_size > ROTATE_AT_START:
         path.replace(_older(path))
     return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+
+
+def log_here(path: Path) -> None:
+    """Have this process's own log lines go there: its console is for people."""
+    stream = os.fdopen(open_for_append(path), "a", buffering=1)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setStream(stream)
 
 
 def trim(path: Path) -> None:

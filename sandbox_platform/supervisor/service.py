@@ -54,18 +54,18 @@ class Service:
         return [self.web, *self.queues.values(), self.ticker]
 
     def start(self) -> None:
-        """Start all parts, wait until /ready says 200. Raises CannotStart."""
+        """Start what a first run needs, wait until /ready says 200. Raises CannotStart."""
         self.canaries = [
             Canary(Queue.RUNS, patience=10),
             Canary(Queue.LIFECYCLE, patience=60),
-            Canary(Queue.BUILDS, patience=60, busy=_builds_under_way),
         ]
-        for part in self.parts:
+        first = [self.web, self.queues[Queue.RUNS], self.queues[Queue.LIFECYCLE]]
+        for part in first:
             part.start()
         end = time.monotonic() + READY_WITHIN
         while not (state := self._ready())[0]:
-            self._look()
-            for part in self.parts:
+            self._look(first)
+            for part in first:
                 if part.deaths >= 3:
                     raise CannotStart(
                         f"{part.name} does not start: {logfile.last_words(part.log_path)} (see {part.log_path})"
@@ -75,10 +75,11 @@ class Service:
             time.sleep(0.1)
 
     def watch(self) -> None:
-        """Until Stop is raised."""
+        """Start the rest, and keep all of it alive until Stop is raised."""
+        self.canaries.append(Canary(Queue.BUILDS, patience=60, busy=_builds_under_way))
         looked = 0
         while True:
-            self._look()
+            self._look(self.parts)
             looked += 1
             if looked % 100 == 0:
                 for part in self.parts:
@@ -98,8 +99,8 @@ class Service:
             part.kill()
         return gently
 
-    def _look(self) -> None:
-        for part in self.parts:
+    def _look(self, parts: list[Part]) -> None:
+        for part in parts:
             if happened := part.tend():
                 warn(happened)
         for canary in self.canaries:

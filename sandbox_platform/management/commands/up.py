@@ -11,7 +11,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from sandbox_platform.supervisor import engine, exclusive, hello, setup
+from sandbox_platform.supervisor import engine, exclusive, hello, logfile, setup
 from sandbox_platform.supervisor.console import CannotStart, line, say, step, warn
 from sandbox_platform.supervisor.service import Service, Stop, exit_code, stop_on_signals
 
@@ -39,6 +39,7 @@ class Command(BaseCommand):
         began, service = time.monotonic(), None
         try:
             stop_on_signals()
+            logfile.log_here(Path(settings.STATE_DIR) / "logs" / "supervisor.log")
             line("Sandbox Control Plane")
             exclusive.check_port()
             setup.prepare_database()
@@ -48,7 +49,7 @@ class Command(BaseCommand):
             service = Service()
             with step("service") as current:
                 service.start()
-                current.done(", ".join(part.name for part in service.parts))
+                current.done("the web server and the workers are ready")
             if first_run:
                 _say_hello(credentials.token)
             unready = engine.order_other_images(runtime_type)

@@ -1,0 +1,160 @@
+"""The events of an execution, live or afterwards, for Server-Sent Events.
+
+An event's id is one number that grows and says all that is needed to resume: how many bytes of each stream came before its end, and
+the stage (pending, running, final status, result). The output itself is bytes; text is cut at whole characters.
+"""
+
+from __future__ import annotations
+
+import codecs
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import connection
+
+from executions_app.models import Execution, ExecutionStatus
+from executions_app.serializers import StatusOut
+from executions_app.services import drive
+from executions_app.services.ending import KEPT
+from executions_app.services.result import result_of
+from runtime.drivers.errors import ExecutorError
+from runtime.drivers.executor_client import ExecutorClient, Output
+from sandbox_platform import wakeups
+from sandbox_platform.renderers import JSONRenderer
+
+# Seconds between comments that keep proxies and clients from giving up, and that tell us when the client has gone.
+KEEP_ALIVE = 10.0
+# Seconds that the row may take to become final after the executor told the result.
+SETTLE = 10.0
+PENDING, RUNNING, FINAL, RESULT = range(4)
+BITS = 44
+
+
+@dataclass
+class Position:
+    """How far a reader is."""
+
+    stdout: int = 0
+    stderr: int = 0
+    stage: int = -1
+
+    @classmethod
+    def parse(cls, last_event_id: str) -> Position:
+        """Where `Last-Event-ID` left off; the beginning if it is not one of ours."""
+        if not (last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) <= 40):
+            return cls()
+        number = int(last_event_id)
+        rest, stage = divmod(number, 4)
+        stdout, stderr = divmod(rest, 1 << BITS)
+        return cls(stdout, stderr, stage) if stdout < 1 << BITS else cls()
+
+    def id(self) -> int:
+        """Grows with every event."""
+        return ((self.stdout << BITS) + self.stderr) * 4 + max(self.stage, 0)
+
+
+class Reader:
+    """Walks one execution from a position to its result."""
+
+    def __init__(self, execution: Execution, position: Position, may_wait: bool) -> None:
+        self.execution, self.at, self.may_wait = execution, position, may_wait
+        self._partial = {"stdout": b"", "stderr": b""}
+
+    def events(self) -> Iterator[str]:
+        """Frames of the event stream. Ends with the result; without a place to wait, with what is there by now."""
+        yield "retry: 1000\n\n"
+        while True:
+            if self.execution.status != ExecutionStatus.PENDING:
+                yield from self._stage(RUNNING, "running")
+            else:
+                yield from self._stage(PENDING, "pending")
+            if self.execution.done:
+                yield from self._stored()
+                yield from self._stage(FINAL, self.execution.status)
+                if self.at.stage < RESULT:
+                    self.at.stage = RESULT
+                    yield self._frame("result", result_of(self.execution))
+                return
+            if self.execution.status == ExecutionStatus.RUNNING:
+                yield from self._live()
+            if not self.may_wait:
+                return
+            self._await_change()
+            yield ": keep-alive\n\n"
+
+    def _stage(self, stage: int, word: str) -> Iterator[str]:
+        if self.at.stage < stage:
+            self.at.stage = stage
+            yield self._frame("status", {**StatusOut(self.execution).data, "status": word})
+
+    def _live(self) -> Iterator[str]:
+        """From the executor, until the result or for KEEP_ALIVE seconds."""
+        socket = drive.socket_of(self.execution)
+        if socket is None:
+            return
+        connection.close_if_unusable_or_obsolete()
+        client = ExecutorClient(socket)
+        began = time.monotonic()
+        try:
+            for event in client.attach(
+                self.execution.run_id, self.at.stdout, self.at.stderr, follow=self.may_wait, deadline=KEEP_ALIVE
+            ):
+                if isinstance(event, Output):
+                    yield from self._output(event.stream, event.offset, event.data)
+        except ExecutorError:
+            # Not there yet, gone already, or silent for a while: the row decides.
+            if time.monotonic() - began < 1:
+                self._await_change(0.2)
+        finally:
+            self._partial = {"stdout": b"", "stderr": b""}
+
+    def _output(self, stream: str, offset: int, data: bytes, last: bool = False) -> Iterator[str]:
+        seen = getattr(self.at, stream)
+        if offset < seen:
+            data = data[seen - offset :]
+            offset = seen
+        partial = self._partial[stream] if offset == seen + len(self._partial[stream]) else b""
+        start, data = offset - len(partial), partial + data
+        whole = data if last else data[: _whole_characters(data)]
+        self._partial[stream] = data[len(whole) :]
+        if whole:
+            setattr(self.at, stream, start + len(whole))
+            yield self._frame(stream, {"text": whole.decode("utf-8", "replace"), "offset": start})
+
+    def _stored(self) -> Iterator[str]:
+        """What the row keeps beyond the position."""
+        for stream in ("stdout", "stderr"):
+            data, omitted = bytes(getattr(self.execution, stream)), getattr(self.execution, f"{stream}_omitted")
+            head = len(data) if not omitted else min(KEPT, len(data))
+            seen = getattr(self.at, stream)
+            if seen < head:
+                yield from self._output(stream, seen, data[seen:head], last=True)
+            if omitted:
+                tail_start = head + omitted
+                skip = max(0, getattr(self.at, stream) - tail_start)
+                yield from self._output(stream, tail_start + skip, data[head + skip :], last=True)
+
+    def _await_change(self, seconds: float = KEEP_ALIVE) -> None:
+        """Until the row may have changed; then look at it."""
+        deadline = time.monotonic() + (SETTLE if seconds > 1 else seconds)
+        before = self.execution.status
+        with wakeups.Waiter(self.execution.topic) as waiter:
+            while True:
+                self.execution = Execution.objects.select_related("session__container").get(pk=self.execution.pk)
+                left = deadline - time.monotonic()
+                if self.execution.done or self.execution.status != before or left <= 0:
+                    return
+                waiter.wait(min(left, 1.0))
+
+    def _frame(self, event: str, data: Any) -> str:
+        text = JSONRenderer().render(data).decode()
+        return f"id: {self.at.id()}\nevent: {event}\ndata: {text}\n\n"
+
+
+def _whole_characters(data: bytes) -> int:
+    """How many of the bytes make up whole UTF-8 characters; what is not UTF-8 at all counts as whole."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    decoder.decode(data)
+    return len(data) - len(decoder.getstate()[0])
