@@ -81,7 +81,7 @@ class DockerBuilder:
             for image in self.client.images.list(filters={"dangling": True, "label": label}):
                 if image.id not in in_use:
                     with suppress(APIError):  # a container uses it
-                        self.client.images.remove(image.id)
+                        self.client.images.remove(str(image.id))
                         removed.append(str(image.short_id))
         return removed
 
