@@ -59,7 +59,9 @@ class Api:
     def run(self, session_id: str, code: str, language: str = "python", **body: Any) -> dict[str, Any]:
         """The result of a run."""
         answer = self.post(
-            f"/sessions/{session_id}/execute", {"code": code, "language": language, **body}, headers={"Prefer": "wait=60"}
+            f"/sessions/{session_id}/execute",
+            {"code": code, "language": language, **body},
+            headers={"Prefer": "wait=60"},
         )
         assert answer.status_code == 200, answer.content
         result = answer.json()

@@ -83,7 +83,9 @@ def test_what_no_node_could_serve_names_the_maximum(api: Api) -> None:
     assert "the maximum is 2" in body["error_detail"]
 
 
-@pytest.mark.parametrize("template_id", ["nope", "../x", "http://evil/x", "registry/evil:tag", "-flag", "python‑basic", "a" * 200])
+@pytest.mark.parametrize(
+    "template_id", ["nope", "../x", "http://evil/x", "registry/evil:tag", "-flag", "python‑basic", "a" * 200]
+)
 def test_an_unknown_template_is_404(api: Api, template_id: str) -> None:
     error_of(api.post("/sessions", {"template_id": template_id}), 404, "TemplateNotFound")
 
