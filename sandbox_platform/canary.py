@@ -30,8 +30,14 @@ def _topic(queue: str) -> str:
 class Canary:
     """Watches one queue. `patience` in seconds; `busy` says that the workers have good reason to be silent."""
 
-    def __init__(self, queue: Queue, patience: float, busy: Callable[[], bool] = lambda: False) -> None:
-        self.queue, self.patience, self.busy = queue, patience, busy
+    def __init__(
+        self,
+        queue: Queue,
+        patience: float,
+        busy: Callable[[], bool] = lambda: False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.queue, self.patience, self.busy, self.clock = queue, patience, busy, clock
         self._waiter = wakeups.Waiter(_topic(queue))
         self._waiter.__enter__()
         self._head: int | None = None
@@ -39,11 +45,11 @@ class Canary:
 
     def reset(self) -> None:
         """The queue's workers were started anew."""
-        self._sent_at, self._heard_at, self._missed = 0.0, time.monotonic(), 0
+        self._sent_at, self._heard_at, self._missed = -EVERY, self.clock(), 0
 
     def wedged(self) -> bool:
         """True once two canaries in a row were not heard for `patience` seconds each while nothing else moved."""
-        now = time.monotonic()
+        now = self.clock()
         if self._waiter.wait(0):
             self._heard_at, self._missed = now, 0
         try:
