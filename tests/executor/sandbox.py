@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -126,7 +127,9 @@ class Sandbox:
 
     def close(self) -> None:
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGKILL)
+            # Its first process, whose end takes the whole namespace along; bwrap itself is only the one who waits.
+            with suppress(ProcessLookupError, IndexError, FileNotFoundError):
+                os.kill(self.init, signal.SIGKILL)
         self.process.wait()
         shutil.rmtree(self.home, ignore_errors=True)
 

@@ -6,7 +6,12 @@ import pytest
 
 
 def test_shell_reads_its_event_and_leaves_its_result(shared):
-    ended = shared.run('cat "$SANDBOX_EVENT"; echo " $0 $1"; echo \'{"n": 1e22}\' > "$SANDBOX_RESULT"', "shell", event=[1], args=["a b"])
+    ended = shared.run(
+        'cat "$SANDBOX_EVENT"; echo " $0 $1"; echo \'{"n": 1e22}\' > "$SANDBOX_RESULT"',
+        "shell",
+        event=[1],
+        args=["a b"],
+    )
     assert (ended.outcome, ended.return_value, ended.stdout) == ("ok", '{"n": 1e22}', "[1] main.sh a b\n")
 
 
@@ -24,7 +29,9 @@ def test_shell_result_over_a_mebibyte(shared):
     assert shared.run('head -c 2000000 /dev/zero > "$SANDBOX_RESULT"', "shell").outcome == "output_limit"
 
 
-@pytest.mark.parametrize(("code", "exit_code"), [("exit 3", 3), ("kill -9 $$", 137), ("no-such-command", 127), ("if", 2)])
+@pytest.mark.parametrize(
+    ("code", "exit_code"), [("exit 3", 3), ("kill -9 $$", 137), ("no-such-command", 127), ("if", 2)]
+)
 def test_shell_exit_codes(shared, code, exit_code):
     ended = shared.run(code, "shell")
     assert (ended.outcome, ended.exit_code) == ("exception", exit_code)

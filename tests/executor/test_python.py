@@ -17,7 +17,10 @@ def test_a_result_comes_back_as_it_was_returned(shared, value):
 
 
 def test_an_async_handler_is_awaited(shared):
-    assert shared.run("import asyncio\nasync def handler(e):\n    await asyncio.sleep(0)\n    return e", event=3).value == 3
+    assert (
+        shared.run("import asyncio\nasync def handler(e):\n    await asyncio.sleep(0)\n    return e", event=3).value
+        == 3
+    )
 
 
 def test_code_without_a_handler_is_a_script(shared):
@@ -117,7 +120,7 @@ def test_a_traceback_shows_the_users_frames_alone(shared):
     assert ended.error["traceback"] == (
         "Traceback (most recent call last):\n"
         '  File "<handler>", line 5, in handler\n    inner()\n'
-        '  File "<handler>", line 2, in inner\n    raise ValueError(\'no\')\n'
+        "  File \"<handler>\", line 2, in inner\n    raise ValueError('no')\n"
         "ValueError: no\n"
     )
     assert ended.stderr == ended.error["traceback"]
@@ -179,8 +182,7 @@ def test_patching_the_interpreter_does_not_break_the_result(shared):
 
 def test_the_next_run_sees_a_pristine_interpreter(shared):
     look = (
-        "import builtins, json, os, signal, sys, umask\n".replace(", umask", "")
-        + "def handler(e):\n"
+        "import builtins, json, os, signal, sys, umask\n".replace(", umask", "") + "def handler(e):\n"
         "    mask = os.umask(0)\n"
         "    return [hasattr(builtins, 'evil'), 'evil' in sys.modules, 'EVIL' in os.environ, os.getcwd(), mask,\n"
         "            signal.getsignal(signal.SIGTERM) == signal.SIG_DFL, json.dumps({})]\n"
