@@ -45,31 +45,30 @@ class Canary:
 
     def reset(self) -> None:
         """The queue's workers were started anew."""
-        self._sent_at, self._heard_at, self._missed = -EVERY, self.clock(), 0
+        self._sent_at, self._outstanding, self._missed = -EVERY, False, 0
 
     def wedged(self) -> bool:
         """True once two canaries in a row were not heard for `patience` seconds each while nothing else moved."""
         now = self.clock()
         if self._waiter.wait(0):
-            self._heard_at, self._missed = now, 0
+            self._outstanding, self._missed = False, 0
         try:
             return self._look(now)
         except DatabaseError as error:
             log.warning("canary_failed", queue=str(self.queue), error=str(error))
             close_old_connections()
-            self._heard_at = now  # nothing can be known
+            self._outstanding = False  # nothing can be known
             return False
 
     def _look(self, now: float) -> bool:
-        answered = self._heard_at >= self._sent_at
-        if now - self._sent_at < (EVERY if answered else self.patience):
+        if now - self._sent_at < (self.patience if self._outstanding else EVERY):
             return False
-        if not answered:
+        if self._outstanding:
             head = OrmQ.objects.filter(key=str(self.queue)).order_by("id").values_list("id", flat=True).first()
             moved, self._head = head != self._head, head
             self._missed = 0 if moved or self.busy() else self._missed + 1
             if self._missed >= 2:
                 return True
         enqueue(self.queue, "sandbox_platform.canary.sing", str(self.queue))
-        self._sent_at = now
+        self._sent_at, self._outstanding = now, True
         return False
