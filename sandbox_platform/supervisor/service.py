@@ -139,7 +139,9 @@ class Service:
 
     def _stop_workers(self) -> bool:
         say("workers", "stopping")
-        workers = [*self.queues.values(), self.ticker]
+        # A build may take minutes, and the next start does it anew: what is half made has a name of its own.
+        self.queues[Queue.BUILDS].kill()
+        workers = [self.queues[Queue.RUNS], self.queues[Queue.LIFECYCLE], self.ticker]
         for part in workers:
             part.ask_to_stop()
         deadline = time.monotonic() + WORKERS_GRACE
