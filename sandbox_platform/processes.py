@@ -62,7 +62,8 @@ def _beat(pk: uuid.UUID) -> None:
             # Declared dead while alive (suspended, say): its leases are lost. Begin again under a new id.
             global _own
             with _lock:
-                _own = None
+                if _own is not None and _own[1] == pk:
+                    _own = None
             close_old_connections()
             return
 
