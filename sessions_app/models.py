@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.db import models
 from django.db.models.functions import Now
+from django.db.models.lookups import Exact
 
 from runtime.models import Container, RuntimeType
 from sandbox_platform import crypto, ids
 from sandbox_platform.models import Project
-from sandbox_platform.states import Arrows, StateModel
+from sandbox_platform.states import Arrows, StateModel, StateQuerySet
 from templates_app.models import Template
 
 
@@ -50,6 +51,31 @@ STATUS_OF: dict[str, SessionStatus] = {
     Reason.MAX_LIFETIME: SessionStatus.TIMEOUT,
 }
 ENDED = (SessionStatus.TERMINATED, SessionStatus.FAILED, SessionStatus.TIMEOUT)
+
+
+class LabelValue(models.Func):
+    """The value of one label, whatever its name: Django's own key transforms split at `__` and take digits for an index."""
+
+    output_field = models.TextField()
+    arity = 2
+
+    def as_sql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        """For SQLite."""
+        template = "(SELECT value FROM json_each(%(expressions)s))"
+        return super().as_sql(compiler, connection, template=template, arg_joiner=") WHERE key = (", **context)
+
+    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        """For PostgreSQL, which else could not tell a name from an index."""
+        template = "(%(expressions)s::text))"
+        return super().as_sql(compiler, connection, template=template, arg_joiner=" ->> (", **context)
+
+
+class SessionQuerySet(StateQuerySet):
+    """Sessions by what tenants gave them."""
+
+    def labelled(self, key: str, value: str) -> SessionQuerySet:
+        """Those with this very label."""
+        return self.filter(Exact(LabelValue("labels", models.Value(key)), value))
 
 
 class Session(StateModel):
@@ -95,6 +121,8 @@ class Session(StateModel):
     files_saved_at = models.DateTimeField(null=True, editable=False)
     released_at = models.DateTimeField(null=True, editable=False)
     purge = models.BooleanField(default=False, editable=False, help_text="Erase files and outputs at the end.")
+
+    objects = SessionQuerySet.as_manager()
 
     class Meta:
         ordering = ["-created_at", "-id"]
