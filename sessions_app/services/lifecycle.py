@@ -98,10 +98,14 @@ def end(session_id: str, reason: Reason, detail: str, condition: Q | None = None
 
 def terminate(session: Session, purge: bool = False) -> None:
     """The client's DELETE. Again and again is fine; `purge` also erases its files and outputs."""
-    if purge:
-        Session.objects.filter(pk=session.pk).update(purge=True)
-    if not end(session.pk, Reason.TERMINATED_BY_CLIENT, "Terminated by the client") and purge:
-        enqueue(Queue.LIFECYCLE, "sessions_app.tasks.release", session.pk)
+    with transaction.atomic():
+        if purge:
+            Session.objects.filter(pk=session.pk).update(purge=True)
+        ended = end(session.pk, Reason.TERMINATED_BY_CLIENT, "Terminated by the client")
+        if purge:
+            session_purged.send(sender=Session, session_id=session.pk)
+        if purge and not ended:
+            enqueue(Queue.LIFECYCLE, "sessions_app.tasks.release", session.pk)
 
 
 def close(session_id: str, reason: Reason, detail: str) -> None:

@@ -84,16 +84,19 @@ def _client(session: Session) -> ExecutorClient:
     return ExecutorClient(Path(container.socket))
 
 
+def _no_file(path: str) -> ApiError:
+    return ApiError("FileNotFound", f"There is no file '{path[:200]}' in the workspace")
+
+
 def _translate(error: ExecutorError, path: str) -> ApiError:
     if isinstance(error, ExecutorRefused):
-        shown = path[:200]
         match error.code:
             case "not_found":
-                return ApiError("FileNotFound", f"There is no file '{shown}' in the workspace")
+                return _no_file(path)
             case "disk_full":
                 return ApiError("DiskFull", "The workspace has no room for the file; nothing of it was kept")
             case "conflict":
-                return ApiError("Conflict", f"A folder is in the way of '{shown}'")
+                return ApiError("Conflict", f"A folder is in the way of '{path[:200]}'")
             case "bad_request":
                 return invalid(f"path: {error}")
             case "too_large":
@@ -120,6 +123,8 @@ def delete(session: Session, path: str) -> None:
 
 def listing(session: Session, prefix: str, recursive: bool) -> tuple[list[Entry], bool]:
     """Files below `prefix`, and whether there are more than could be listed."""
+    if session.ended and session.purge:
+        return [], False
     if session.ended and session.files_saved_at:
         return _stored_listing(session, prefix, recursive)
     if session.ended and (session.container is None or session.released_at):
@@ -135,13 +140,15 @@ def listing(session: Session, prefix: str, recursive: bool) -> tuple[list[Entry]
 
 def read(session: Session, path: str, offset: int = 0, length: int | None = None) -> Content:
     """One file or a part of it. 404 where there is none."""
+    if session.ended and session.purge:
+        raise _no_file(path)
     if session.ended and (session.files_saved_at or session.released_at):
         return _stored_content(session, path, offset, length)
     try:
         info, body = _client(session).open_file(path, offset, length)
     except ExecutorError as error:
         if session.ended and isinstance(error, ExecutorUnavailable):
-            raise ApiError("FileNotFound", f"There is no file '{path[:200]}' in the workspace") from error
+            raise _no_file(path) from error
         raise _translate(error, path) from error
     return Content(info.size, info.length, info.mtime, info.etag, body)
 
@@ -248,7 +255,7 @@ def _stored_content(session: Session, path: str, offset: int, length: int | None
         file = _storage().open(stored)
         size, mtime = _storage().size(stored), _storage().get_modified_time(stored).timestamp()
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise ApiError("FileNotFound", f"There is no file '{path[:200]}' in the workspace") from None
+        raise _no_file(path) from None
     part = max(0, min(size - offset, size if length is None else length))
 
     def pieces() -> Iterator[bytes]:
