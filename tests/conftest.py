@@ -2,7 +2,14 @@
 
 import pytest
 
+from sandbox_platform import processes
 from tests import requirements
+
+
+@pytest.fixture(autouse=True)
+def _a_row_per_test_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The row of the process went with the database of the test before."""
+    monkeypatch.setattr(processes, "_own", None)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

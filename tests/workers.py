@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,7 +12,7 @@ from django_q.brokers import get_broker
 from django_q.signing import SignedPackage
 
 from executions_app.management.commands.ticker import tick
-from sandbox_platform import processes
+from sandbox_platform import processes, wakeups
 from sandbox_platform.queue import Queue, call
 
 
@@ -62,7 +63,10 @@ def running(lifecycle: int = 2, ticking: bool = True) -> Iterator[None]:
         yield
     finally:
         stop.set()
-        for thread in threads:
-            thread.join(15)
+        deadline = time.monotonic() + 15
+        while any(thread.is_alive() for thread in threads) and time.monotonic() < deadline:
+            for queue in Queue:
+                wakeups.publish(f"queue:{queue}")
+            threads[0].join(0.05)
         if failures:
             raise failures[0]

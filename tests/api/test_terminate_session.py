@@ -1,0 +1,121 @@
+"""DELETE /sessions/{id}."""
+
+import pytest
+
+from executions_app.models import Execution
+from sandbox_platform.queue import Queue, depth
+from sessions_app.models import Session
+from tests.api.client import Api, error_of, eventually
+from tests.api.questions import IdQuestions
+from tests.factories import ExecutionFactory, SessionFactory
+
+MESSAGE = {"message": "Session terminated successfully"}
+
+
+class TestCommon(IdQuestions):
+    method = "DELETE"
+    path = "/sessions/{session}"
+    methods = {"GET", "PATCH", "DELETE"}
+    not_found = "SessionNotFound"
+
+
+@pytest.mark.parametrize("state", ["creating", "running"])
+def test_it_answers_as_the_quickstart_says_again_and_again(api: Api, state: str) -> None:
+    session = SessionFactory(project=api.project, status=state)
+    for _ in range(3):
+        answer = api.delete(f"/sessions/{session.pk}")
+        assert (answer.status_code, answer.json()) == (200, MESSAGE)
+    body = api.get(f"/sessions/{session.pk}").json()
+    assert (body["status"], body["status_reason"]) == ("terminated", "terminated_by_client")
+    assert body["ended_at"]
+    assert depth(Queue.LIFECYCLE) == 1
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"), [("failed", "oom_killed"), ("timeout", "expired"), ("terminated", "idle")]
+)
+def test_one_that_ended_otherwise_stays_as_it_is(api: Api, state: str, reason: str) -> None:
+    session = SessionFactory(project=api.project, status=state, status_reason=reason)
+    assert api.delete(f"/sessions/{session.pk}").json() == MESSAGE
+    session.refresh_from_db()
+    assert (session.status, session.status_reason) == (state, reason)
+
+
+def test_runs_that_wait_end_with_it(api: Api) -> None:
+    execution = ExecutionFactory(session__project=api.project)
+    api.delete(f"/sessions/{execution.session_id}")
+    result = api.get(f"/executions/{execution.pk}/result").json()
+    assert (result["status"], result["error"]["error_code"]) == ("failed", "Sandbox.SessionEnded")
+
+
+@pytest.mark.parametrize("query", ["purge=yes", "purge=", "purge=2", "surprise=1", "purge=true&purge=false"])
+def test_a_bad_parameter_is_400_and_ends_nothing(api: Api, query: str) -> None:
+    session = SessionFactory(project=api.project)
+    error_of(api.delete(f"/sessions/{session.pk}?{query}"), 400, "InvalidParameter")
+    session.refresh_from_db()
+    assert session.status == "creating"
+
+
+def test_purge_erases_outputs_at_once(api: Api) -> None:
+    execution = ExecutionFactory(
+        session__project=api.project, session__status="running", status="completed", stdout=b"secret", return_value='"secret"',
+        event='"secret"', args=["secret"], artifacts=[{"path": "secret", "size": 1, "change": "created"}],
+        error={"error_code": "x", "type": "x", "message": "secret", "traceback": None},
+    )  # fmt: skip
+    api.delete(f"/sessions/{execution.session_id}?purge=true")
+    for path in ("", "/status", "/result"):
+        answer = api.get(f"/executions/{execution.pk}{path}")
+        assert answer.status_code == 200
+        assert b"secret" not in answer.content
+
+
+@pytest.mark.bubblewrap
+def test_it_frees_the_sandbox_and_keeps_the_files(live: Api) -> None:
+    session_id = live.session()
+    live.upload(session_id, "kept.txt", b"kept")
+    container_id = live.get(f"/sessions/{session_id}").json()["container_id"]
+    assert live.delete(f"/sessions/{session_id}").json() == MESSAGE
+    # also in the moment between the end and the saved copy
+    assert live.get(f"/sessions/{session_id}/files/kept.txt").getvalue() == b"kept"
+    eventually(lambda: Session.objects.get(pk=session_id).released_at)
+    assert live.get(f"/containers/{container_id}").json()["status"] == "removed"
+    assert live.get(f"/sessions/{session_id}/files/kept.txt").getvalue() == b"kept"
+    assert live.get(f"/sessions/{session_id}").json()["container_id"] == container_id
+
+
+@pytest.mark.bubblewrap
+def test_a_running_run_is_cancelled_and_keeps_what_it_printed(live: Api) -> None:
+    session_id = live.session()
+    answer = live.post(
+        f"/sessions/{session_id}/execute", {"code": "import time\nprint('so far', flush=True)\ntime.sleep(60)", "language": "python"}
+    )  # fmt: skip
+    execution_id = answer.json()["execution_id"]
+    eventually(lambda: live.get(f"/executions/{execution_id}/result").json()["stdout"])
+    live.delete(f"/sessions/{session_id}")
+    result = live.get(f"/executions/{execution_id}/result?wait=20").json()
+    assert (result["status"], result["error"]["error_code"]) == ("failed", "Sandbox.SessionEnded")
+    assert result["stdout"] == "so far\n"
+
+
+@pytest.mark.bubblewrap
+def test_purge_erases_files_of_a_sandbox(live: Api) -> None:
+    session_id = live.session()
+    live.upload(session_id, "secret.txt", b"secret")
+    live.run(session_id, "print('secret')")
+    live.delete(f"/sessions/{session_id}?purge=true")
+    error_of(live.get(f"/sessions/{session_id}/files/secret.txt"), 404, "FileNotFound")
+    assert live.get(f"/sessions/{session_id}/files").json()["files"] == []
+    eventually(lambda: Session.objects.get(pk=session_id).released_at)
+    error_of(live.get(f"/sessions/{session_id}/files/secret.txt"), 404, "FileNotFound")
+    assert bytes(Execution.objects.get(session=session_id).stdout) == b""
+
+
+@pytest.mark.bubblewrap
+def test_purge_after_the_end_erases_what_was_saved(live: Api) -> None:
+    session_id = live.session()
+    live.upload(session_id, "secret.txt", b"secret")
+    live.delete(f"/sessions/{session_id}")
+    eventually(lambda: Session.objects.get(pk=session_id).released_at)
+    live.delete(f"/sessions/{session_id}?purge=true")
+    error_of(live.get(f"/sessions/{session_id}/files/secret.txt"), 404, "FileNotFound")
+    eventually(lambda: Session.objects.get(pk=session_id).files_saved_at is None)
