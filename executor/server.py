@@ -8,14 +8,16 @@ import socket
 import stat
 import struct
 import sys
+from collections.abc import Callable
 
 from executor import PROTOCOL, VERSION, wire
 from executor.attest import attest
 from executor.cli import Options
 from executor.linux import MAX_MESSAGE
 from executor.log import log
-from executor.loop import READ, WRITE, Loop
+from executor.loop import READ, WRITE, Loop, Timer
 from executor.runs import Run, parse_spec
+from executor.streams import KEPT
 from executor.supervisor import Supervisor
 from executor.wire import Fault, Request
 
@@ -25,6 +27,7 @@ REQUEST_PATIENCE = 15.0  # seconds for the whole of a request to arrive
 CLIENT_PATIENCE = 60.0  # seconds without a byte taken from what we have to say
 LINGER = 2.0  # seconds in which an unread rest of a request is thrown away
 OUT_BUFFER = 128 * 1024
+FLOOD_PAUSE = 0.05  # seconds between two full buffers, past what is kept: a flood is sampled rather than relayed
 RUN_PATH = re.compile(r"/v1/runs/([A-Za-z0-9_.-]{1,128})(/cancel)?")
 
 
@@ -217,7 +220,7 @@ class Connection:
 
     def _follow(self, request: Request, status: int, run: Run, live: bool) -> None:
         offsets = {name: request.number(name, 0) for name in ("stdout", "stderr")}
-        self._follower = Follower(run, offsets, live, self.flush)
+        self._follower = Follower(self._loop, run, offsets, live, self.flush)
         self._answer(wire.head(status, {"Content-Type": "application/x-ndjson"}))
 
     def _answer(self, data: bytes) -> None:
@@ -282,14 +285,21 @@ def _state(run: Run) -> dict[str, str]:
 class Follower:
     """One reader of a run's events, at offsets of its own; nothing is queued for it beyond one small buffer."""
 
-    def __init__(self, run: Run, offsets: dict[str, int], live: bool, wake: object) -> None:
-        self._run, self._offsets, self._live, self._wake = run, offsets, live, wake
+    def __init__(self, loop: Loop, run: Run, offsets: dict[str, int], live: bool, wake: Callable[[], None]) -> None:
+        self._loop, self._run, self._offsets, self._live, self._wake = loop, run, offsets, live, wake
         self._told = False
+        self._pause: Timer | None = None
         self.over = False
-        run.watchers.add(wake)  # type: ignore[arg-type]
+        run.watchers.add(wake)
 
     def leave(self) -> None:
-        self._run.watchers.discard(self._wake)  # type: ignore[arg-type]
+        self._run.watchers.discard(self._wake)
+        if self._pause is not None:
+            self._pause.cancel()
+
+    def _resume(self) -> None:
+        self._pause = None
+        self._wake()
 
     def fill(self, out: bytearray) -> None:
         run = self._run
@@ -301,12 +311,14 @@ class Follower:
             if run.started_at:
                 out += run.started_line()
         for name in self._offsets:
-            while len(out) < OUT_BUFFER:
+            while len(out) < OUT_BUFFER and not (self._pause and self._offsets[name] >= KEPT and run.state != "done"):
                 self._offsets[name], line = run.output_line(name, self._offsets[name])
                 if not line:
                     break
                 out += line
         if len(out) >= OUT_BUFFER:
+            if self._pause is None and max(self._offsets.values()) >= KEPT:
+                self._pause = self._loop.later(FLOOD_PAUSE, self._resume)
             return
         if run.state == "done":
             out += run.result_line

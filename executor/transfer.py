@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import stat
+import time
 from typing import Any
 
 from executor import wire
@@ -69,11 +70,6 @@ class Body:
             raise Fault("bad_request", "a malformed chunk")
         return piece
 
-    def skip(self) -> None:
-        """Reads on to the end, so that the client has sent all and listens to the answer."""
-        while self.read():
-            pass
-
 
 class Transfer:
     def __init__(self, workspace: Workspace, artifacts: Artifacts) -> None:
@@ -101,6 +97,7 @@ class Transfer:
                 raise Fault("bad_request", "no such method")
         except Fault as fault:
             sock.sendall(wire.error_answer(fault.code, fault.message))
+            _let_finish(sock)
         return request
 
     def _list(self, request: Request) -> bytes:
@@ -146,16 +143,12 @@ class Transfer:
 
     def _upload(self, sock: socket.socket, request: Request, begun: bytes, name: str) -> bytes:
         body = Body(sock, request, begun)
+        path = wire.workspace_path(name)
         try:
-            path = wire.workspace_path(name)
             size = self._store(path, body)
-        except Fault:
-            body.skip()
-            raise
-        except ConnectionError:
+        except (ConnectionError, TimeoutError, socket.timeout):  # noqa: UP041 - not yet one class in Python 3.8
             raise
         except OSError as error:
-            body.skip()
             raise as_fault(error) from None
         return wire.json_answer(200, {"path": "/".join(path), "size": size})
 
@@ -199,6 +192,14 @@ class Transfer:
         finally:
             os.close(folder)
         return wire.head(204, {})
+
+
+def _let_finish(sock: socket.socket) -> None:
+    """Throws away the rest of a refused upload: a client that is still sending listens only afterwards."""
+    sock.shutdown(socket.SHUT_WR)
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end and sock.recv(PIECE):
+        pass
 
 
 def _check_target(folder: int, name: str) -> None:
