@@ -26,6 +26,7 @@ from runtime.drivers.errors import (
     ImageUnavailable,
     RuntimeUnsupported,
     SandboxNotFound,
+    os_errors,
 )
 from runtime.drivers.executor_client import Health
 from runtime.drivers.logfile import read_log, trim_log
@@ -83,7 +84,7 @@ class BubblewrapDriver:
             raise ImageUnavailable(f"no executor in {spec.image}: build the images with `manage.py build_images`.")
         end = time.monotonic() + spec.boot_timeout
         folder = self._state.folder(spec.name)
-        with self._state.lock(spec.name, spec.boot_timeout + REMOVE_TIMEOUT):
+        with os_errors(), self._state.lock(spec.name, spec.boot_timeout + REMOVE_TIMEOUT):
             meta = folder.read_meta()
             if meta is not None and self._runs(meta):
                 return self._sandbox(folder, meta)
@@ -103,7 +104,7 @@ class BubblewrapDriver:
 
     def remove(self, name: str) -> None:
         folder = self._state.folder(name)
-        with self._state.lock(name, REMOVE_TIMEOUT):
+        with os_errors(), self._state.lock(name, REMOVE_TIMEOUT):
             self._clear(folder)
 
     def list(self) -> list[Sandbox]:
@@ -203,20 +204,15 @@ class BubblewrapDriver:
     def _launch(self, command: Sequence[str], group: str, folder: SandboxFolder, descriptors: tuple[int, int]) -> None:
         """Start it as nobody's child: the launcher forks, and is gone when this returns."""
         joining = [str(path / "cgroup.procs") for path in self._cgroups.folders(group)]
-        with _appending(folder.log) as log:
-            done = subprocess.run(
-                [*LIMITS, "sh", "-c", LAUNCHER, "sh", *joining, "--", *command],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=descriptors,
-                env=OUTER_ENVIRONMENT,
-                cwd="/",
-                start_new_session=True,
-                timeout=LAUNCH_TIMEOUT,
-            )
-        if done.returncode != 0:
-            raise BootFailed("bwrap could not be started.", _text(folder.log))
+        line = [*LIMITS, "sh", "-c", LAUNCHER, "sh", *joining, "--", *command]
+        with _appending(folder.log) as log, open(os.devnull) as nothing:
+            try:
+                subprocess.run(
+                    line, check=True, stdin=nothing, stdout=log, stderr=log, pass_fds=descriptors, cwd="/",
+                    env=OUTER_ENVIRONMENT, start_new_session=True, timeout=LAUNCH_TIMEOUT,
+                )  # fmt: skip
+            except subprocess.SubprocessError as error:
+                raise BootFailed(f"bwrap could not be started: {error}", _text(folder.log)) from error
 
     def _attest(self, health: Health, disk: str, facts: bubblewrap_spec.HostFacts) -> None:
         groups = frozenset({0, *os.getgroups(), os.getegid()})

@@ -24,12 +24,14 @@ from runtime.drivers.boot import wait_until_ready
 from runtime.drivers.docker_spec import PEERS_UNKNOWN, HostFacts, container_body
 from runtime.drivers.errors import (
     AttestationFailed,
+    BootFailed,
     DriverError,
     EngineUnavailable,
     ImageUnavailable,
     NoCapacity,
     RuntimeUnsupported,
     SandboxNotFound,
+    os_errors,
 )
 from runtime.drivers.state import SandboxFolder, StateFolder, check_instance
 from runtime.drivers.types import Sandbox, SandboxSpec, SandboxState, SandboxStats
@@ -72,7 +74,7 @@ class DockerDriver:
     def create(self, spec: SandboxSpec) -> Sandbox:
         end = time.monotonic() + spec.boot_timeout
         folder = self._state.folder(spec.name)
-        with self._state.lock(spec.name, spec.boot_timeout + LOCK_MARGIN):
+        with os_errors(), self._state.lock(spec.name, spec.boot_timeout + LOCK_MARGIN):
             found = self._existing(folder)
             if found is not None:
                 return found
@@ -95,7 +97,7 @@ class DockerDriver:
 
     def remove(self, name: str) -> None:
         folder = self._state.folder(name)
-        with self._state.lock(name, TIMEOUT + LOCK_MARGIN):
+        with os_errors(), self._state.lock(name, TIMEOUT + LOCK_MARGIN):
             self._clear(folder)
 
     def list(self) -> list[Sandbox]:
@@ -149,7 +151,7 @@ class DockerDriver:
             wrong = attest.engine_mismatches(body, api.inspect_container(ref))
             if wrong:
                 raise AttestationFailed(wrong)
-            api.start(ref)
+            self._start(api, ref)
         health = wait_until_ready(
             folder.socket, end, alive=lambda: self._running(ref), log=lambda: self.logs(spec.name, tail=50)
         )
@@ -163,6 +165,15 @@ class DockerDriver:
         limits = {"cpu": "cgroup", "memory": "cgroup", "pids": "cgroup", "disk": disk, "inodes": disk}
         self._state.finish(folder, {"ref": ref, "isolation": isolation, "limits_enforced": limits})
         return self.inspect(spec.name)
+
+    def _start(self, api: APIClient, ref: str) -> None:
+        try:
+            api.start(ref)
+        except docker.errors.APIError as error:
+            words = str(error.explanation)
+            if "OCI runtime" in words and not _no_room(words):
+                raise BootFailed(f"The container can't be started: {words}") from error
+            raise
 
     def _existing(self, folder: SandboxFolder) -> Sandbox | None:
         """The sandbox of that name if it was made to the end and runs."""
@@ -283,11 +294,15 @@ class DockerDriver:
 
 def _translated(error: docker.errors.APIError) -> DriverError:
     words = str(error.explanation or error)
-    if any(sign in words.lower() for sign in NO_ROOM):
+    if _no_room(words):
         return NoCapacity(words)
     if error.status_code is not None and error.status_code >= 500:
         return EngineUnavailable(words)
     return DriverError(words)
+
+
+def _no_room(words: str) -> bool:
+    return any(sign in words.lower() for sign in NO_ROOM)
 
 
 def _time(text: str) -> dt.datetime:

@@ -3,6 +3,10 @@
 Nothing here knows HTTP statuses of ours or rows.
 """
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class DriverError(Exception):
     """The engine could not do what was asked. `transient` says whether trying again may help."""
@@ -51,6 +55,18 @@ class RuntimeUnsupported(DriverError):
 
     The message says how to mend it.
     """
+
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN})
+
+
+@contextmanager
+def os_errors() -> Iterator[None]:
+    """What the kernel refuses inside becomes a `DriverError`: `NoCapacity` where it is for want of room."""
+    try:
+        yield
+    except OSError as error:
+        raise (NoCapacity if error.errno in NO_ROOM else DriverError)(str(error)) from error
 
 
 class ExecutorError(Exception):

@@ -1,0 +1,84 @@
+"""What the executor says of itself, compared with what a sandbox must be."""
+
+from dataclasses import replace
+
+import pytest
+
+from runtime.drivers import attest
+from runtime.drivers.executor_client.protocol import Mount, SelfReport
+
+MOUNTS = (
+    Mount("/", "overlay", ("ro",)),
+    Mount("/proc", "proc", ("rw",)),
+    Mount("/dev/shm", "tmpfs", ("rw", "nosuid", "nodev", "noexec")),
+    Mount("/sys/fs/cgroup/memory", "cgroup", ("ro",)),
+    Mount("/tmp", "tmpfs", ("rw", "nosuid", "nodev", "noexec")),
+    Mount("/run/sbx", "ext4", ("rw",)),
+    Mount("/workspace", "ext4", ("rw", "nosuid", "nodev")),
+    Mount("/etc/hosts", "ext4", ("ro",)),
+)
+REPORT = SelfReport(
+    pid=1,
+    uid=0,
+    gid=0,
+    groups=(0, 1500),
+    user_uid=20000,
+    cap_eff=0xE0,
+    cap_prm=0xE0,
+    cap_bnd=0xE0,
+    no_new_privs=1,
+    seccomp=2,
+    rootfs_read_only=True,
+    interfaces=("lo",),
+    mounts=MOUNTS,
+)
+EXPECTED = attest.Expectation("ext4", frozenset({0, 1500}), ("/etc/hosts",))
+
+
+def without(target):
+    return tuple(mount for mount in MOUNTS if mount.target != target)
+
+
+def test_a_sandbox_as_it_should_be():
+    assert attest.executor_mismatches(REPORT, EXPECTED) == []
+    shown = attest.isolation(REPORT, "docker", "runc")
+    assert shown["seccomp"] == "filter" and shown["capabilities"] == ["SETUID", "SETGID", "KILL"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"pid": 2},
+        {"uid": 1000},
+        {"groups": (0, 27)},
+        {"cap_eff": 0xE1},
+        {"cap_eff": 0},
+        {"cap_prm": 0xE0 | 1 << 21},
+        {"cap_bnd": 0x1FFFFFFFFFF},
+        {"no_new_privs": 0},
+        {"seccomp": 0},
+        {"rootfs_read_only": False},
+        {"interfaces": ("eth0", "lo")},
+        {"mounts": without("/workspace")},
+        {"mounts": without("/tmp")},
+        {"mounts": without("/run/sbx")},
+        {"mounts": (*without("/workspace"), Mount("/workspace", "overlay", ("rw", "nosuid", "nodev")))},
+        {"mounts": (*without("/workspace"), Mount("/workspace", "ext4", ("rw", "nodev")))},
+        {"mounts": (*MOUNTS, Mount("/workspace", "overlay", ("rw", "nosuid", "nodev")))},
+        {"mounts": (*without("/tmp"), Mount("/tmp", "tmpfs", ("rw", "nosuid", "nodev")))},
+        {"mounts": (*MOUNTS, Mount("/var/run/docker.sock", "tmpfs", ("rw",)))},
+        {"mounts": (*MOUNTS, Mount("/etc/hosts2", "ext4", ("rw",)))},
+        {"mounts": (*MOUNTS, Mount("/workspace/sub", "ext4", ("rw",)))},
+    ],
+    ids=str,
+)
+def test_a_difference_is_told(change):
+    assert len(attest.executor_mismatches(replace(REPORT, **change), EXPECTED)) == 1
+
+
+def test_a_kernel_that_shows_less():
+    """gVisor: no filter and other types, but all the rest."""
+    gvisor = replace(EXPECTED, gvisor=True)
+    seen = tuple(replace(mount, type="9p") for mount in MOUNTS)
+    assert attest.executor_mismatches(replace(REPORT, seccomp=0, mounts=seen), gvisor) == []
+    assert attest.executor_mismatches(replace(REPORT, cap_eff=0xE1), gvisor) != []

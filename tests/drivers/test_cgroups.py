@@ -1,0 +1,193 @@
+"""Cgroups of both versions, on a folder that stands for /sys/fs/cgroup, and on the real tree."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from runtime.drivers import cgroups
+from runtime.drivers.errors import RuntimeUnsupported
+from runtime.drivers.types import MIB, Resources
+
+SMALL = Resources(cpu=0.5, memory=128 * MIB, pids=64)
+
+
+class Tree:
+    """A folder whose groups have files from the start, as the kernel makes them."""
+
+    def __init__(self, root, monkeypatch, files):
+        original = cgroups._make_folder
+
+        def make(folder):
+            original(folder)
+            for name, text in files.items():
+                if not (folder / name).exists():
+                    (folder / name).write_text(text)
+
+        monkeypatch.setattr(cgroups, "_make_folder", make)
+        self.root = root
+
+    def read(self, path):
+        return (self.root / path).read_text()
+
+
+@pytest.fixture
+def v1(tmp_path, monkeypatch):
+    files = {
+        "cgroup.procs": "",
+        "memory.memsw.limit_in_bytes": "",
+        "memory.usage_in_bytes": "1000\n",
+        "memory.max_usage_in_bytes": "2000\n",
+        "memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n",
+        "pids.current": "4\n",
+        "cpuacct.usage": "1500000000\n",
+    }
+    for controller in cgroups.CgroupsV1.CONTROLLERS:
+        (tmp_path / controller).mkdir()
+        (tmp_path / controller / "cgroup.procs").write_text("")
+    return Tree(tmp_path, monkeypatch, files)
+
+
+@pytest.fixture
+def v2(tmp_path, monkeypatch):
+    files = {
+        "cgroup.procs": "",
+        "cgroup.subtree_control": "",
+        "cgroup.kill": "",
+        "memory.swap.max": "max\n",
+        "memory.current": "1000\n",
+        "memory.peak": "2000\n",
+        "memory.events": "low 0\nhigh 0\nmax 9\noom 4\noom_kill 3\noom_group_kill 0\n",
+        "pids.current": "4\n",
+        "cpu.stat": "usage_usec 1500000\nuser_usec 1\n",
+    }
+    (tmp_path / "cgroup.controllers").write_text("cpuset cpu io memory pids\n")
+    (tmp_path / "cgroup.subtree_control").write_text("")
+    return Tree(tmp_path, monkeypatch, files)
+
+
+def test_v1_limits(v1):
+    groups = cgroups.detect(v1.root)
+    assert isinstance(groups, cgroups.CgroupsV1)
+    groups.check()
+    groups.make("main.sbx-1", SMALL)
+    group = "sandboxes/main.sbx-1"
+    assert v1.read(f"memory/{group}/memory.limit_in_bytes") == str(128 * MIB)
+    assert v1.read(f"memory/{group}/memory.memsw.limit_in_bytes") == str(128 * MIB)
+    assert v1.read(f"pids/{group}/pids.max") == "64"
+    assert v1.read(f"cpu/{group}/cpu.cfs_period_us") == "100000"
+    assert v1.read(f"cpu/{group}/cpu.cfs_quota_us") == "50000"
+    assert v1.read(f"cpu/{group}/cpu.shares") == "256"
+    groups.add("main.sbx-1", 4321)
+    for controller in groups.CONTROLLERS:
+        assert v1.read(f"{controller}/{group}/cgroup.procs") == "4321"
+    assert groups.pids("main.sbx-1") == {4321} and groups.names() == {"main.sbx-1"}
+    assert groups.memory_folder("main.sbx-1") == v1.root / "memory" / group
+    stats = groups.stats("main.sbx-1")
+    assert (stats.cpu_seconds, stats.memory_bytes, stats.memory_peak_bytes) == (1.5, 1000, 2000)
+    assert (stats.pids, stats.oom_kills) == (4, 3)
+
+
+def test_v2_limits(v2):
+    groups = cgroups.detect(v2.root)
+    assert isinstance(groups, cgroups.CgroupsV2)
+    groups.check()
+    groups.make("main.sbx-1", SMALL)
+    group = "sandboxes/main.sbx-1"
+    assert v2.read("cgroup.subtree_control") == v2.read("sandboxes/cgroup.subtree_control") == "+cpu +memory +pids"
+    assert v2.read(f"{group}/memory.max") == str(128 * MIB)
+    assert v2.read(f"{group}/memory.swap.max") == "0"
+    assert v2.read(f"{group}/pids.max") == "64"
+    assert v2.read(f"{group}/cpu.max") == "50000 100000"
+    assert v2.read(f"{group}/cpu.weight") == "10"
+    groups.add("main.sbx-1", 4321)
+    assert groups.pids("main.sbx-1") == {4321} and groups.names() == {"main.sbx-1"}
+    assert groups.memory_mount() == "/sys/fs/cgroup"
+    stats = groups.stats("main.sbx-1")
+    assert (stats.cpu_seconds, stats.memory_bytes, stats.memory_peak_bytes) == (1.5, 1000, 2000)
+    assert (stats.pids, stats.oom_kills) == (4, 3)
+
+
+def test_v2_kills_all_at_once(v2):
+    groups = cgroups.detect(v2.root)
+    groups.make("main.sbx-1", SMALL)
+    groups._kill_once("main.sbx-1")
+    assert v2.read("sandboxes/main.sbx-1/cgroup.kill") == "1"
+
+
+def test_v2_without_peak_and_swap(v2):
+    groups = cgroups.detect(v2.root)
+    groups.make("g", SMALL)
+    (v2.root / "sandboxes/g/memory.peak").unlink()
+    assert groups.stats("g").memory_peak_bytes == 1000
+
+
+def test_v2_makes_way_in_a_container(v2, monkeypatch):
+    """The top group of a container holds processes, so that it can't hand on controllers until they have moved."""
+    groups = cgroups.detect(v2.root)
+    (v2.root / "cgroup.procs").write_text("11\n12\n")
+    type_of_path = type(v2.root)
+    original, refused = type_of_path.write_text, []
+
+    def write(path, text, *arguments, **options):
+        if path == v2.root / "cgroup.subtree_control" and not refused:
+            refused.append(path)
+            raise OSError(16, "Device or resource busy")
+        return original(path, text, *arguments, **options)
+
+    monkeypatch.setattr(type_of_path, "write_text", write)
+    groups.make("g", SMALL)
+    assert refused and v2.read("control-plane/cgroup.procs") == "12"
+    assert v2.read("cgroup.subtree_control") == "+cpu +memory +pids"
+
+
+@pytest.mark.parametrize("missing", ["memory", "freezer"])
+def test_v1_without_a_controller(v1, missing):
+    (v1.root / missing / "cgroup.procs").unlink()
+    with pytest.raises(RuntimeUnsupported, match=missing):
+        cgroups.detect(v1.root).check()
+
+
+def test_v2_without_a_controller(v2):
+    (v2.root / "cgroup.controllers").write_text("cpu pids")
+    with pytest.raises(RuntimeUnsupported, match="memory"):
+        cgroups.detect(v2.root).check()
+
+
+def test_removing_what_is_gone(tmp_path):
+    cgroups.CgroupsV1(tmp_path).remove("none")
+    cgroups.CgroupsV2(tmp_path).remove("none")
+
+
+def test_oom_kills_of_a_process(tmp_path):
+    groups = dict(line.split(":")[1:] for line in Path("/proc/self/cgroup").read_text().splitlines())
+    if "memory" in groups:
+        file = tmp_path / "memory" / groups["memory"].strip("/") / "memory.oom_control"
+    else:
+        (tmp_path / "cgroup.controllers").write_text("memory")
+        file = tmp_path / groups[""].strip("/") / "memory.events"
+    assert cgroups.oom_kills_of(os.getpid(), tmp_path) == 0
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("oom_kill 5\n")
+    assert cgroups.oom_kills_of(os.getpid(), tmp_path) == 5
+    assert cgroups.oom_kills_of(2**22, tmp_path) == 0
+
+
+@pytest.mark.bubblewrap
+def test_the_real_tree_kills_a_fork_bomb():
+    groups, name = cgroups.detect(), f"test.bomb-{os.getpid()}"
+    groups.make(name, Resources(pids=40))
+    join = " ".join(f"echo 0 > {folder}/cgroup.procs;" for folder in groups.folders(name))
+    bomb = "f() { while :; do f & done 2>/dev/null; }; f"
+    process = subprocess.Popen(
+        ["sh", "-c", f"{join} echo in; {bomb}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    assert process.stdout.readline() == b"in\n"
+    groups.remove(name)
+    process.wait(10)
+    process.stdout.close()
+    assert name not in groups.names() and groups.pids(name) == set()
