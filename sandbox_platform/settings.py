@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from environs import Env
+from environs import Env, validate
 
 from sandbox_platform.secret_key import read_or_create
 
@@ -39,7 +39,7 @@ X_FRAME_OPTIONS = "DENY"
 
 # --- Sandboxes --------------------------------------------------------------------------------------------------------
 # auto: Docker if an engine answers and its images exist or can be made, else bubblewrap.
-SANDBOX_RUNTIME = env.str("SANDBOX_RUNTIME", "auto", validate=lambda v: v in ("auto", "docker", "bubblewrap"))
+SANDBOX_RUNTIME = env.str("SANDBOX_RUNTIME", "auto", validate=validate.OneOf(["auto", "docker", "bubblewrap"]))
 DOCKER_URL = env.str("DOCKER_HOST", "unix:///var/run/docker.sock")
 NODE_NAME = env.str("SANDBOX_NODE_NAME", "node-01")
 # Seconds from the start of a provisioning to a ready executor.
@@ -227,7 +227,7 @@ SPECTACULAR_SETTINGS = {
 
 LOG_LEVEL = env.str("LOG_LEVEL", "INFO")
 # json for machines, console for people.
-LOG_FORMAT = env.str("LOG_FORMAT", "json", validate=lambda v: v in ("json", "console"))
+LOG_FORMAT = env.str("LOG_FORMAT", "json", validate=validate.OneOf(["json", "console"]))
 LOGGING_CONFIG = None
 from sandbox_platform.logs import configure  # noqa: E402
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from sandbox_platform.supervisor import engine, setup
+from sandbox_platform.supervisor import engine, logfile, setup
 from sandbox_platform.supervisor.console import CannotStart, say
 
 
@@ -17,6 +19,7 @@ class Command(BaseCommand):
 
     def handle(self, **options: Any) -> None:
         """One line a step."""
+        logfile.log_here(Path(settings.STATE_DIR) / "logs" / "supervisor.log")
         try:
             setup.prepare_database()
             credentials = setup.ensure_credentials()
