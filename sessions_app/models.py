@@ -6,12 +6,11 @@ from typing import Any, ClassVar
 
 from django.db import models
 from django.db.models.functions import Now
-from django.db.models.lookups import Exact
 
 from runtime.models import Container, RuntimeType
 from sandbox_platform import crypto, ids
 from sandbox_platform.models import Project
-from sandbox_platform.states import Arrows, StateModel, StateQuerySet
+from sandbox_platform.states import Arrows, StateModel
 from templates_app.models import Template
 
 
@@ -58,24 +57,12 @@ class LabelValue(models.Func):
 
     output_field = models.TextField()
     arity = 2
-
-    def as_sql(self, compiler: Any, connection: Any, **context: Any) -> Any:
-        """For SQLite."""
-        template = "(SELECT value FROM json_each(%(expressions)s))"
-        return super().as_sql(compiler, connection, template=template, arg_joiner=") WHERE key = (", **context)
+    template = "(SELECT value FROM json_each(%(expressions)s))"
+    arg_joiner = ") WHERE key = ("
 
     def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
-        """For PostgreSQL, which else could not tell a name from an index."""
-        template = "(%(expressions)s::text))"
-        return super().as_sql(compiler, connection, template=template, arg_joiner=" ->> (", **context)
-
-
-class SessionQuerySet(StateQuerySet):
-    """Sessions by what tenants gave them."""
-
-    def labelled(self, key: str, value: str) -> SessionQuerySet:
-        """Those with this very label."""
-        return self.filter(Exact(LabelValue("labels", models.Value(key)), value))
+        """With a cast: PostgreSQL could not tell a name from an index."""
+        return self.as_sql(compiler, connection, template="(%(expressions)s::text))", arg_joiner=" ->> (", **context)
 
 
 class Session(StateModel):
@@ -121,8 +108,6 @@ class Session(StateModel):
     files_saved_at = models.DateTimeField(null=True, editable=False)
     released_at = models.DateTimeField(null=True, editable=False)
     purge = models.BooleanField(default=False, editable=False, help_text="Erase files and outputs at the end.")
-
-    objects = SessionQuerySet.as_manager()
 
     class Meta:
         ordering = ["-created_at", "-id"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from django.db.models import Value
+from django.db.models.lookups import Exact
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -15,7 +17,7 @@ from sandbox_platform.auth import key_of
 from sandbox_platform.errors import ApiError, invalid
 from sandbox_platform.openapi import IDEMPOTENCY_KEY, LIMIT, OFFSET, PREFER, operation, shown
 from sandbox_platform.prefer import wait_seconds, waiting_place
-from sessions_app.models import Session, SessionStatus
+from sessions_app.models import LabelValue, Session, SessionStatus
 from sessions_app.serializers import Message, SessionIn, SessionList, SessionOut, SessionPatch
 from sessions_app.services import lifecycle
 from templates_app.models import Template
@@ -112,7 +114,7 @@ class SessionsView(APIView):
         if template_id := pagination.text(query, "template_id"):
             rows = rows.filter(template_id=template_id)
         for key, value in _labels(query.getlist("label")):
-            rows = rows.labelled(key, value)
+            rows = rows.filter(Exact(LabelValue("labels", Value(key)), value))
         return pagination.page(request, rows, "sessions", lambda row: SessionOut(row).data)
 
 
