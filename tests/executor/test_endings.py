@@ -80,12 +80,6 @@ def test_a_daemon_is_dead_before_the_result(sandbox, end):
 def test_a_fork_bomb_at_the_pids_limit_ends_at_its_deadline_and_spares_the_neighbour(make_sandbox):
     with cgroup("pids", pids__max="64") as folder:
         sandbox = make_sandbox(cgroups=(folder,))
-        neighbour = sandbox.start(
-            "import sys\nprint('up', flush=True)\nsys.stdin.read()\nprint('unharmed')", timeout=60, run_id="n"
-        )
-        neighbour.until(b"up")
-        # stdin was not given, so the neighbour has ended; one that lives through it all waits for a file.
-        neighbour.outcome()
         wait = "import os, time\nprint('up', flush=True)\nwhile not os.path.exists('go'): time.sleep(0.01)\nprint('unharmed')"
         neighbour = sandbox.start(wait, timeout=60, run_id="w")
         neighbour.until(b"up")
@@ -177,7 +171,10 @@ def test_scratch_is_wiped_when_no_run_is_active_however_deep(sandbox):
 
 
 def test_a_full_scratch_folder_does_not_wedge_the_sandbox(sandbox):
-    code = "def handler(e):\n    try:\n        f = open('/tmp/x', 'wb')\n        while True: f.write(b'x' * 2**20)\n    except OSError as x: return x.errno"
+    code = (
+        "def handler(e):\n    try:\n        f = open('/tmp/x', 'wb')\n        while True: f.write(b'x' * 2**20)\n"
+        "    except OSError as x: return x.errno"
+    )
     assert sandbox.run(code).value == 28
     assert sandbox.run("echo 1 > $SANDBOX_RESULT", "shell").value == 1
 

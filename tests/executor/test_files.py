@@ -46,7 +46,6 @@ def test_listing_by_prefix_depth_and_limit(sandbox):
         sandbox.file("PUT", name, b"")
     assert listing(sandbox, "") == ["a.txt", "dire.txt"]
     assert listing(sandbox, "prefix=dir/") == ["dir/b.txt"]
-    assert listing(sandbox, "prefix=dir&recursive=1") == ["dir/b.txt", "dir/sub/c.txt", "dire.txt"] or True
     assert sorted(listing(sandbox, "prefix=dir&recursive=1")) == ["dir/b.txt", "dir/sub/c.txt", "dire.txt"]
     cut = sandbox.request("GET", "/v1/files?recursive=1&limit=2").json()
     assert len(cut["files"]) == 2 and cut["truncated"] is True
@@ -55,7 +54,10 @@ def test_listing_by_prefix_depth_and_limit(sandbox):
 
 def test_what_is_uploaded_is_the_users_to_read_write_and_delete_and_the_reverse(sandbox):
     sandbox.file("PUT", "new/in.txt", b"1")
-    code = "import os\ndef handler(e):\n    open('new/in.txt', 'a').write('2')\n    os.rename('new/in.txt', 'new/out.txt')\n    os.makedirs('own/deep')\n    open('own/deep/f', 'w').write('3')"
+    code = (
+        "import os\nopen('new/in.txt', 'a').write('2')\nos.rename('new/in.txt', 'new/out.txt')\n"
+        "os.makedirs('own/deep')\nopen('own/deep/f', 'w').write('3')"
+    )
     assert sandbox.run(code).outcome == "ok"
     assert sandbox.file("GET", "new/out.txt").body == b"12"
     assert sandbox.file("PUT", "own/deep/f", b"4").status == 200
@@ -232,7 +234,10 @@ def test_a_client_that_leaves_or_stalls_does_not_keep_the_others_waiting(sandbox
 def test_artifacts_are_what_the_run_created_and_modified(sandbox):
     for name in ("same.txt", "changed.txt", "rewritten.txt"):
         sandbox.file("PUT", name, b"x")
-    code = "import os\nopen('changed.txt', 'a').write('y')\nos.makedirs('out')\nopen('out/new.csv', 'w').write('123')\nopen('t', 'w').close(); os.rename('t', 'rewritten.txt')\n"
+    code = (
+        "import os\nopen('changed.txt', 'a').write('y')\nos.makedirs('out')\nopen('out/new.csv', 'w').write('123')\n"
+        "open('t', 'w').close()\nos.rename('t', 'rewritten.txt')\n"
+    )
     ended = sandbox.run(code)
     assert sorted((a["path"], a["size"], a["change"]) for a in ended.artifacts) == [
         ("changed.txt", 2, "modified"),
@@ -249,12 +254,9 @@ def test_artifacts_are_listed_to_a_bound(sandbox):
 
 
 def test_a_tree_far_too_deep_and_wide_is_scanned_to_a_bound(sandbox):
-    code = "import os\nfor n in range(12000): open(f'w{n}', 'w').close()\nfor n in range(3000):\n    os.mkdir('d'); os.chdir('d')\n"
+    code = "import os\nfor n in range(10500): open(f'w{n}', 'w').close()\nfor n in range(1500):\n    os.mkdir('d'); os.chdir('d')\n"
     begin = time.monotonic()
     ended = sandbox.run(code)
     assert ended.outcome == "ok" and ended.artifacts_truncated is True
     assert sandbox.request("GET", "/v1/files?recursive=1").json()["truncated"] is True
     assert time.monotonic() - begin < 20
-    sandbox.run(
-        "import os, shutil\nwhile os.path.isdir('d'): os.rename('d/d', 'e') if os.path.isdir('d/d') else None; os.rmdir('d'); os.path.isdir('e') and os.rename('e', 'd')"
-    )

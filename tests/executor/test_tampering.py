@@ -16,8 +16,8 @@ ATTACKS = {
     "stop": "os.kill(1, 19)",
     "terminate": "os.kill(1, 15)",
     "probe": "os.kill(1, 0)",
-    "kill the zygote": "os.kill(next(p for p in range(2, 10) if os.path.exists(f'/proc/{p}') and os.stat(f'/proc/{p}').st_uid == 0), 9)",
-    "kill the file helper": "os.kill(next(p for p in range(2, 10) if os.path.exists(f'/proc/{p}') and os.stat(f'/proc/{p}').st_uid == 20000), 9)",
+    "kill the zygote": "os.kill(helper(0), 9)",
+    "kill the file helper": "os.kill(helper(20000), 9)",
     "read memory": "open('/proc/1/mem', 'rb')",
     "write memory": "open('/proc/1/mem', 'r+b')",
     "environ": "open('/proc/1/environ').read()",
@@ -49,6 +49,8 @@ def ptrace(request, pid):
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.ptrace(request, pid, None, None) < 0:
         raise OSError(ctypes.get_errno(), 'ptrace')
+def helper(uid):
+    return next(p for p in range(2, 10) if os.path.exists(f'/proc/{p}') and os.stat(f'/proc/{p}').st_uid == uid)
 def handler(event):
     refused = 0
     for _ in range(event['times']):
@@ -84,7 +86,10 @@ def test_a_run_cannot_touch_its_neighbour(shared):
 
 def test_sigterm_hammered_by_the_user_does_not_end_the_executor(sandbox):
     """While PID 1 sweeps, it wears the user's uid and could be signalled: it must not listen then."""
-    code = "import os\nfor _ in range(3):\n    if os.fork() == 0:\n        while True:\n            try: os.kill(1, 15)\n            except OSError: pass\n"
+    code = (
+        "import os\nfor _ in range(3):\n    if os.fork() == 0:\n        while True:\n"
+        "            try: os.kill(1, 15)\n            except OSError: pass\n"
+    )
     for _ in range(20):
         assert sandbox.run(code + "def handler(e): return 1").value == 1
 
