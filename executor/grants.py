@@ -20,7 +20,10 @@ def _as_owner(uid: int, options: Options) -> AbstractContextManager[None]:
 
 def grant(segments: list[str], options: Options) -> bool:
     """Gives the group access to every folder of the path that a slot's user owns, and to the file at its end."""
-    fd = os.open(options.workspace, PATH_FLAGS | os.O_DIRECTORY)
+    try:
+        fd = os.open(options.workspace, PATH_FLAGS | os.O_DIRECTORY)
+    except OSError:
+        return False
     try:
         for name in segments:
             with _as_owner(os.fstat(fd).st_uid, options):

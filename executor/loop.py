@@ -10,7 +10,10 @@ import selectors
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
+
+from executor.log import log
 
 READ = selectors.EVENT_READ
 WRITE = selectors.EVENT_WRITE
@@ -69,7 +72,7 @@ class Loop:
             for key, mask in self._selector.select(self._patience()):
                 # An earlier callback of this round may have closed this one.
                 if self._selector.get_map().get(key.fd) is key:
-                    key.data(mask)
+                    self._call(partial(key.data, mask))
             self._fire()
 
     def _patience(self) -> float | None:
@@ -82,4 +85,15 @@ class Loop:
         while self._timers and self._timers[0][0] <= now:
             callback = heapq.heappop(self._timers)[2].callback
             if callback is not None:
-                callback()
+                self._call(callback)
+
+    def _call(self, callback: Callable[[], None]) -> None:
+        """One connection's or run's trouble must not end PID 1, and all the others with it."""
+        try:
+            callback()
+        except Exception as error:
+            place = error.__traceback__
+            while place is not None and place.tb_next is not None:
+                place = place.tb_next
+            where = f"{place.tb_frame.f_code.co_name}:{place.tb_lineno}" if place is not None else None
+            log("error", "callback_failed", error=repr(error), where=where)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from typing import Any, NoReturn
 
 from executor.results import MAX_RESULT, BadResult, Channel, check
@@ -31,6 +32,8 @@ def run(spec: dict[str, Any], channel: Channel) -> NoReturn:
     shell = next((path for path in SHELLS if os.access(path, os.X_OK)), "/bin/sh")
     pid = os.fork()
     if pid == 0:
+        for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and that would be inherited
+            signal.signal(ignored, signal.SIG_DFL)
         try:
             os.execv(shell, [os.path.basename(shell), "-c", spec["code"], SCRIPT, *spec["args"]])  # noqa: S606
         except OSError as error:

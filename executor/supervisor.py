@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -118,7 +119,10 @@ class Supervisor:
 
     def _announce(self, slot: Slot, run: Run) -> None:
         """Tells the file helper what begins; waits for its scan only where it has not seen this workspace yet."""
-        info = os.stat(self._options.workspace)
+        try:
+            info = os.stat(self._options.workspace)
+        except OSError as error:
+            return self._fail(slot, f"no workspace: {error.strerror}; user code has not begun")
         root = [info.st_dev, info.st_ino]
         message = {"begin": run.key, "uid": slot.uid, "at": time.time_ns(), "root": root}
         if self._files.send(message) and root != self._known_root:
@@ -359,8 +363,8 @@ class Supervisor:
 
     def _files_say(self, message: dict[str, Any], fds: list[int]) -> None:
         if "grant" in message:
-            os.write(fds[0], b"1" if grant(message["grant"], self._options) else b"0")
-            os.close(fds[0])
+            with suppress(OSError), open(fds[0], "wb", buffering=0) as answer:  # the asker may have died
+                answer.write(b"1" if grant(message["grant"], self._options) else b"0")
         elif "begun" in message and (found := self._by_key(message["begun"])):
             self._launch(*found)
         elif "ended" in message and (found := self._by_key(message["ended"])):

@@ -42,6 +42,11 @@ def test_shell_streams_can_be_opened_by_name(shared):
     assert (ended.stdout, ended.stderr) == ("out\nin", "err\n")
 
 
+def test_a_pipeline_ends_when_its_reader_does(shared):
+    ended = shared.run("yes | head -1", "shell")
+    assert (ended.outcome, ended.stdout, ended.stderr) == ("ok", "y\n", "")
+
+
 @pytest.fixture(scope="module")
 def node(shared):
     if shared.health()["node"] is None:
