@@ -61,9 +61,7 @@ class ExecutionIn(StrictSerializer):
     language = serializers.ChoiceField(Language.choices, help_text="python, javascript or shell.")
     timeout = StrictInteger(default=30, min_value=1, max_value=3600, help_text="Seconds from the start of the run.")
     event = AnyJson(required=False, help_text="Any JSON up to 1 MiB, given to the handler.")
-    stdin = serializers.CharField(
-        required=False, allow_blank=True, trim_whitespace=False, help_text="Text for the standard input, up to 1 MiB."
-    )
+    stdin = Text(required=False, allow_blank=True, nul=True, help_text="Text for the standard input, up to 1 MiB.")
     args = serializers.ListField(
         child=Text(allow_blank=True, max_length=65536),
         required=False,
@@ -97,8 +95,8 @@ class ExecutionIn(StrictSerializer):
         """Inside the workspace."""
         from sessions_app.services.workspace import check_path
 
-        stripped = path.removeprefix("/workspace/") if path != "/workspace" else ""
-        return check_path(stripped.rstrip("/")) if stripped.strip("/") else ""
+        inside = "" if path == "/workspace" else path.removeprefix("/workspace/")
+        return check_path(inside.removesuffix("/"), "working_directory") if inside else ""
 
 
 class Submitted(serializers.Serializer):

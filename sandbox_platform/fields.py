@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.core.validators import ProhibitNullCharactersValidator
 from rest_framework import serializers
 
 
@@ -42,17 +43,20 @@ class StrictBoolean(serializers.BooleanField):
 
 
 class Text(serializers.CharField):
-    """A JSON string, kept as it is: not trimmed, and without NUL (neither arguments nor databases can carry one)."""
+    """A JSON string, kept as it is: not trimmed, and without NUL unless `nul` (neither arguments nor text columns can carry one)."""
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, *, nul: bool = False, **kwargs: Any) -> None:
         kwargs.setdefault("trim_whitespace", False)
         super().__init__(**kwargs)
+        self.nul = nul
+        if nul:
+            self.validators = [v for v in self.validators if not isinstance(v, ProhibitNullCharactersValidator)]
 
     def to_internal_value(self, data: Any) -> str:
         """The string itself."""
         if not isinstance(data, str):
             raise serializers.ValidationError("must be a string")
-        if "\0" in data:
+        if "\0" in data and not self.nul:
             raise serializers.ValidationError("must not contain NUL")
         return data
 

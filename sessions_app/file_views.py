@@ -50,7 +50,7 @@ class FilesView(APIView):
         query = pagination.known_only(request, "prefix", "recursive")
         prefix = query.get("prefix", "")
         if prefix:
-            workspace.check_path(prefix.rstrip("/") or prefix)
+            workspace.check_path(prefix.removesuffix("/"), "prefix")
         recursive = pagination.boolean(query, "recursive", True)
         entries, truncated = workspace.listing(started(request, session_id), prefix, recursive)
         files = [entry.as_json() for entry in entries]

@@ -52,20 +52,20 @@ class Content:
     body: Iterator[bytes]
 
 
-def check_path(path: str) -> str:
+def check_path(path: str, name: str = "path") -> str:
     """A path relative to the workspace. 400 if absolute, empty, too long, or with `.`, `..` or empty segments or NUL."""
     try:
         encoded = path.encode()
     except UnicodeEncodeError:
-        raise invalid("path: is not valid UTF-8") from None
+        raise invalid(f"{name}: is not valid UTF-8") from None
     if not path or len(encoded) > MAX_PATH:
-        raise invalid(f"path: must be 1 to {MAX_PATH} bytes")
+        raise invalid(f"{name}: must be 1 to {MAX_PATH} bytes")
     if "\0" in path:
-        raise invalid("path: must not contain NUL")
+        raise invalid(f"{name}: must not contain NUL")
     if path.startswith("/"):
-        raise invalid("path: must be relative to the workspace")
+        raise invalid(f"{name}: must be relative to the workspace")
     if any(segment in ("", ".", "..") for segment in path.split("/")):
-        raise invalid("path: must not contain empty, '.' or '..' segments")
+        raise invalid(f"{name}: must not contain empty, '.' or '..' segments")
     return path
 
 
