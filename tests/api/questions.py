@@ -200,7 +200,7 @@ class ListQuestions(Questions):
         raise NotImplementedError
 
     def id_of(self, item: dict[str, Any]) -> str:
-        return next(str(item[key]) for key in ("session_id", "execution_id", "container_id", "id") if key in item)
+        return next(str(item[key]) for key in ("execution_id", "container_id", "session_id", "id") if key in item)
 
     @pytest.mark.parametrize(
         "query",
