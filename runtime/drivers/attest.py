@@ -30,7 +30,8 @@ class Expectation:
     """What the executor should see.
 
     `mounts` are the targets that may be there, with all below them, besides the system's own and the sandbox's.
-    `gvisor`: its kernel shows neither the filter nor the real types of mounts, so these two are not asked for.
+    `gvisor`: its kernel shows neither no-new-privileges, the filter, nor the types and most options of mounts, so these
+    are not asked for (runsc applies the last two itself: each sandbox has a kernel of its own).
     """
 
     workspace_type: str
@@ -81,9 +82,9 @@ def executor_mismatches(report: SelfReport, expected: Expectation) -> list[str]:
         f"effective capabilities {report.cap_eff:x}": report.cap_eff == bits,
         f"permitted capabilities {report.cap_prm:x}": report.cap_prm == bits,
         f"bounding capabilities {report.cap_bnd:x}": report.cap_bnd == bits,
-        "privileges can be gained": report.no_new_privs == 1,
+        "privileges can be gained": report.no_new_privs == 1 or expected.gvisor,
         f"seccomp mode {report.seccomp}": report.seccomp == SECCOMP_FILTER or expected.gvisor,
-        "the root file system can be written": report.rootfs_read_only,
+        "the root file system can be written": _root_is_read_only(report, expected.gvisor),
         f"interfaces {list(report.interfaces)}": set(report.interfaces) <= {"lo"},
     }
     return [words for words, holds in checks.items() if not holds] + _mount_mismatches(report.mounts, expected)
@@ -94,9 +95,10 @@ def _mount_mismatches(mounts: tuple[Mount, ...], expected: Expectation) -> list[
     seen = {mount.target: mount for mount in mounts}
     workspace_type = None if expected.gvisor else expected.workspace_type
     tmpfs = None if expected.gvisor else "tmpfs"
+    plain = {"rw"} if expected.gvisor else {"rw", "nosuid", "nodev"}
     found = [
-        *_wrong_mount(seen.get(layout.WORKSPACE), layout.WORKSPACE, workspace_type, {"rw", "nosuid", "nodev"}),
-        *_wrong_mount(seen.get(layout.TMP), layout.TMP, tmpfs, {"rw", "nosuid", "nodev", "noexec"}),
+        *_wrong_mount(seen.get(layout.WORKSPACE), layout.WORKSPACE, workspace_type, plain),
+        *_wrong_mount(seen.get(layout.TMP), layout.TMP, tmpfs, plain | {"noexec"}),
         *_wrong_mount(seen.get(layout.RUN_DIR), layout.RUN_DIR, None, set()),
     ]
     required = {"/", layout.WORKSPACE, layout.TMP, layout.RUN_DIR}
@@ -117,17 +119,27 @@ def _wrong_mount(mount: Mount | None, target: str, kind: str | None, options: se
     return []
 
 
-def isolation(report: SelfReport, driver: str, runtime: str) -> dict[str, Any]:
-    """What was attested, for display. Only ever shown after both comparisons found nothing."""
+def _root_is_read_only(report: SelfReport, gvisor: bool) -> bool:
+    # gVisor's statvfs does not say it, its mount table does.
+    listed = any(mount.target == "/" and "ro" in mount.options for mount in report.mounts)
+    return listed if gvisor else report.rootfs_read_only
+
+
+def isolation(report: SelfReport, driver: str, runtime: str, gvisor: bool = False) -> dict[str, Any]:
+    """What was attested, for display; null where the sandbox's kernel does not show it.
+
+    Only ever shown after both comparisons found nothing.
+    """
     return {
         "driver": driver,
         "runtime": runtime,
+        "kernel": "gvisor" if gvisor else "host",
         "executor_uid": report.uid,
         "user_uid": report.user_uid,
         "capabilities": list(layout.CAPABILITIES),
-        "no_new_privileges": report.no_new_privs == 1,
-        "seccomp": {0: "none", 1: "strict", SECCOMP_FILTER: "filter"}.get(report.seccomp, "unknown"),
-        "root_filesystem": "read-only" if report.rootfs_read_only else "writable",
+        "no_new_privileges": None if gvisor else report.no_new_privs == 1,
+        "seccomp": None if gvisor else "filter",
+        "root_filesystem": "read-only",
         "network": "none",
         "interfaces": list(report.interfaces),
     }

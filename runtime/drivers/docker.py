@@ -161,7 +161,7 @@ class DockerDriver:
         wrong = attest.executor_mismatches(health.attestation, expected)
         if wrong:
             raise AttestationFailed(wrong)
-        isolation = attest.isolation(health.attestation, self.name, spec.oci_runtime)
+        isolation = attest.isolation(health.attestation, self.name, spec.oci_runtime, gvisor)
         limits = {"cpu": "cgroup", "memory": "cgroup", "pids": "cgroup", "disk": disk, "inodes": disk}
         self._state.finish(folder, {"ref": ref, "isolation": isolation, "limits_enforced": limits})
         return self.inspect(spec.name)
@@ -212,7 +212,8 @@ class DockerDriver:
             info = api.info()
         if spec.oci_runtime not in info.get("Runtimes", {}):
             raise RuntimeUnsupported(
-                f"This Docker engine has no runtime {spec.oci_runtime!r}: add it to `runtimes` in its daemon.json."
+                f"This Docker engine has no runtime {spec.oci_runtime!r}: add it to `runtimes` in its daemon.json"
+                " (runsc with the runtimeArgs --host-uds=create and --network=none)."
             )
         apparmor = any(option.startswith("name=apparmor") for option in info.get("SecurityOptions") or ())
         return HostFacts(instance=self._instance, gid=os.getegid(), mounts_workspace=mounts, apparmor=apparmor)

@@ -73,12 +73,9 @@ class SandboxFolder:
         return meta if isinstance(meta, dict) else None
 
     def write_meta(self, meta: dict[str, Any]) -> None:
-        """Record it: whole or not at all, whatever dies meanwhile."""
+        """Record it: whole or not at all, whichever process dies meanwhile. (No sandbox outlives the host.)"""
         temporary = self._meta.with_suffix(".new")
-        with temporary.open("w") as file:
-            json.dump(meta, file)
-            file.flush()
-            os.fsync(file.fileno())
+        temporary.write_text(json.dumps(meta))
         temporary.replace(self._meta)
 
     def delete(self) -> None:
