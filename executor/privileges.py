@@ -6,7 +6,7 @@ import os
 import resource
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from executor.linux import PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, prctl, set_fs_ids
 
@@ -82,6 +82,13 @@ def kill_user(uid: int) -> None:
                 os.kill(1, signal.SIGTERM)
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+
+def kill_known(uid: int) -> None:
+    """Sends SIGKILL to the processes of `uid` that can be seen; one that forks fast may escape, see `kill_user`."""
+    for pid in processes_of(uid):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def processes_of(uid: int) -> list[int]:

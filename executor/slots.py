@@ -24,6 +24,7 @@ class Slot:
         self.uid = uid
         self.run: Run | None = None
         self.warm: WarmNode | None = None
+        self.swept = False  # since the end of the run began
         self.pipes: dict[int, str] = {}
         self.timers: dict[str, Timer] = {}
 

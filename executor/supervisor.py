@@ -15,7 +15,7 @@ from executor.helper import Helper
 from executor.linux import oom_kills
 from executor.log import log
 from executor.loop import READ, WRITE, Loop
-from executor.privileges import kill_user, processes_of
+from executor.privileges import kill_known, kill_user, processes_of
 from executor.runs import Run
 from executor.slots import Pipes, Slot, WarmNodes
 from executor.wiper import Wiper
@@ -272,7 +272,8 @@ class Supervisor:
         run.state = "ending"
         for name in list(slot.timers):
             self._cancel_timer(slot, name)
-        kill_user(slot.uid)
+        slot.swept = False
+        kill_known(slot.uid)
         self._sweep(slot, run)
 
     def _sweep(self, slot: Slot, run: Run, pause: float = 0.001) -> None:
@@ -281,9 +282,15 @@ class Supervisor:
         if slot.run is not run or run.state != "ending":
             return
         left = processes_of(slot.uid)
+        if not left and not slot.swept:
+            # What we see is dead. Only now do we wear the user's uid, to end in one stroke what forks too fast to be seen.
+            kill_user(slot.uid)
+            slot.swept = True
+            left = processes_of(slot.uid)
         if left or (run.pid and run.status is None and os.path.exists(f"/proc/{run.pid}")):
             if pause > 0.004:  # at first they are only slow to die
                 kill_user(slot.uid)
+                slot.swept = True
             if time.monotonic() - run.ended > 2.0 and pause >= 0.064:
                 log("error", "run_does_not_die", run=run.id, processes=len(left))
             pause = min(2 * pause, 0.064)

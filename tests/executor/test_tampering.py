@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -153,7 +154,18 @@ def test_attestation_tells_what_the_sandbox_is(shared):
 
 
 def test_a_socket_that_was_left_behind_is_replaced_and_open_to_owner_and_group_only(sandbox):
-    import os
-
     assert os.stat(sandbox.socket).st_mode & 0o777 == 0o660
     assert UnixConnection(sandbox.socket)
+
+
+def test_the_executor_is_not_slowed_down_at_the_moment_of_its_sweep(sandbox):
+    """A process that PID 1 shares a uid with may change its priority: there must be none when it wears that uid."""
+    code = (
+        "import os\nfor _ in range(3):\n    if os.fork() == 0:\n        while True:\n"
+        "            try: os.setpriority(os.PRIO_PROCESS, 1, 19)\n            except OSError: pass\n"
+        "            try: os.sched_setaffinity(1, {0})\n            except OSError: pass\n"
+    )
+    for _ in range(30):
+        assert sandbox.run(code + "def handler(e): return 1").value == 1
+    assert os.getpriority(os.PRIO_PROCESS, sandbox.init) == 0
+    assert os.sched_getaffinity(sandbox.init) == os.sched_getaffinity(0)
