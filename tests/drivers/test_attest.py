@@ -87,4 +87,4 @@ def test_a_kernel_that_shows_less():
     assert attest.executor_mismatches(replace(seen, cap_eff=0xE1), gvisor) != []
     writable = (Mount("/", "9p", ("rw",)), *mounts[1:])
     assert attest.executor_mismatches(replace(seen, mounts=writable), gvisor) == ["the root file system can be written"]
-    assert len(attest.executor_mismatches(seen, EXPECTED)) == 4
+    assert len(attest.executor_mismatches(seen, EXPECTED)) == 5
