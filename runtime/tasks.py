@@ -6,7 +6,9 @@ import structlog
 
 from runtime.drivers.errors import DriverError
 from runtime.models import Container, ContainerStatus, Node
-from runtime.services import containers, nodes
+from runtime.services import containers, nodes, pool
+from sandbox_platform.queue import Queue, enqueue
+from templates_app.models import Template
 
 log = structlog.get_logger(__name__)
 
@@ -15,11 +17,22 @@ def reconcile() -> None:
     """Probe each enabled node, and reconcile those that answer."""
     for node in Node.objects.filter(enabled=True):
         if not nodes.probe(node):
+            if not node.ready:
+                containers.lose_silent(node)
             continue
         try:
             containers.reconcile(node)
+            pool.balance(node)
         except DriverError as error:
             log.warning("reconcile_failed", node=node.name, error=str(error))
+
+
+def refill(node_name: str, template_id: str) -> None:
+    """Make one container for the warm pool, and order the next while it is short."""
+    node = Node.objects.schedulable().filter(pk=node_name).first()
+    template = Template.objects.visible().filter(pk=template_id).first()
+    if node and template and pool.refill(node, template):
+        enqueue(Queue.LIFECYCLE, "runtime.tasks.refill", node_name, template_id)
 
 
 def look(name: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -16,6 +16,11 @@ requests = Histogram(
 run_seconds = Histogram(
     "sandbox_run_seconds", "Duration of runs by their end", ["outcome"], registry=registry,
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 60, 300, 3600),
+)  # fmt: skip
+pool_claims = Counter("sandbox_pool_claims", "Claims of warm containers", ["template", "outcome"], registry=registry)
+pool_claim_seconds = Histogram(
+    "sandbox_pool_claim_seconds", "Duration of successful claims", registry=registry,
+    buckets=(0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5),
 )  # fmt: skip
 
 

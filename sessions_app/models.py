@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from django.db import models
 from django.db.models.functions import Now
 
-from runtime.models import Container, RuntimeType
+from runtime.models import Container, Node, RuntimeType
 from sandbox_platform import crypto, ids
 from sandbox_platform.models import Project
 from sandbox_platform.states import Arrows, StateModel
@@ -89,11 +89,16 @@ class Session(StateModel):
     status_reason = models.CharField(max_length=32, choices=Reason.choices, blank=True)
     status_detail = models.TextField(blank=True)
     runtime_type = models.CharField(max_length=20, choices=RuntimeType.choices)
+    node = models.ForeignKey(Node, null=True, blank=True, on_delete=models.PROTECT, related_name="sessions")
     container = models.OneToOneField(Container, null=True, blank=True, on_delete=models.PROTECT, related_name="session")
     timeout = models.PositiveIntegerField(help_text="Seconds from the moment it runs.")
     cpu = models.CharField(max_length=16)
     memory = models.CharField(max_length=16)
     disk = models.CharField(max_length=16)
+    cpu_millis = models.PositiveIntegerField(default=0, editable=False, help_text="`cpu` as a number, for admission.")
+    memory_bytes = models.PositiveBigIntegerField(
+        default=0, editable=False, help_text="`memory` as a number, for admission."
+    )
     max_concurrency = models.PositiveSmallIntegerField(default=4)
     labels = models.JSONField(default=dict, blank=True)
     env_names = models.JSONField(default=list, blank=True)
@@ -116,6 +121,7 @@ class Session(StateModel):
             models.Index(fields=["project", "status", "-created_at"]),
             models.Index(fields=["status", "expires_at"]),
             models.Index(fields=["released_at", "ended_at"]),
+            models.Index(fields=["node", "released_at"]),
             models.Index(fields=["-created_at"]),
         ]
 

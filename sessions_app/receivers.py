@@ -15,9 +15,9 @@ from templates_app.signals import image_ready
 
 
 @receiver(container_died)
-def end_with_container(sender: Any, container: Container, oom_killed: bool, **kwargs: Any) -> None:
+def end_with_container(sender: Any, container: Container, oom_killed: bool, node_lost: bool, **kwargs: Any) -> None:
     """A session does not outlive its sandbox."""
-    reason = Reason.OOM_KILLED if oom_killed else Reason.CONTAINER_LOST
+    reason = Reason.OOM_KILLED if oom_killed else Reason.NODE_LOST if node_lost else Reason.CONTAINER_LOST
     detail = "Its sandbox was killed for want of memory" if oom_killed else f"Its sandbox is gone: {container.detail}"
     for pk in Session.objects.filter(container=container).values_list("pk", flat=True):
         lifecycle.end(pk, reason, detail)

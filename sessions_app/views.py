@@ -89,7 +89,8 @@ class SessionsView(APIView):
         if template.deprecated_at:
             raise invalid(f"template_id: template '{template_id}' is deprecated and takes no new sessions")
         session = lifecycle.create(key_of(request).project, template, values)
-        session.refresh_from_db()
+        # The answer tells of the moment of creation, `creating`, even where a warm sandbox has been claimed already.
+        session.refresh_from_db(fields=["created_at"])
         return self._answer(session, {})
 
     def _answer(self, session: Session, headers: dict[str, str]) -> Response:

@@ -44,6 +44,10 @@ class Template(models.Model):
     cpu = models.CharField(max_length=16, default="1")
     memory = models.CharField(max_length=16, default="512Mi")
     disk = models.CharField(max_length=16, default="1Gi")
+    warm_pool_size = models.PositiveSmallIntegerField(
+        default=0, help_text="Sandboxes kept ready on each node: a session with the default resources starts in no time."
+    )
+    figures = models.BooleanField(default=False, help_text="Matplotlib figures left open at the end of a run become PNG artifacts.")
     oci_runtime = models.CharField(max_length=32, default="runc", help_text="runc, or runsc for gVisor. Docker only.")
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import structlog
 from django.db.models.functions import Now
 
-from runtime.drivers.errors import DriverError, SandboxNotFound
+from runtime.drivers.errors import DriverError, ExecutorError, SandboxNotFound
+from runtime.drivers.executor_client import ExecutorClient
 from runtime.drivers.types import Resources, Sandbox, SandboxSpec, SandboxState
 from runtime.models import Container, ContainerStatus, Node
 from runtime.services.nodes import driver_of
@@ -91,10 +94,29 @@ def reconcile(node: Node) -> None:
             driver_of(node).remove(name)
 
 
+def answers(container: Container, seconds: float = 0.5) -> bool:
+    """Whether its executor does, within `seconds`. No engine is asked."""
+    try:
+        return ExecutorClient(Path(container.socket)).health(seconds).state == "ready"
+    except ExecutorError:
+        return False
+
+
+def lose_silent(node: Node) -> None:
+    """Of a node whose engine is gone: what does not answer any more is lost. Sandboxes that do answer outlive their engine."""
+    for container in Container.objects.filter(node=node, status__in=(ContainerStatus.RUNNING, ContainerStatus.WARM)):
+        if not answers(container) and container.move(
+            ContainerStatus.LOST, detail=f"The node {node.pk} is gone", ended_at=Now()
+        ):
+            container_died.send(sender=Container, container=container, oom_killed=False, node_lost=True)
+
+
 def remove_everything() -> None:
     """The last sweep of a service that stops: no sandbox of this installation stays on any node that answers."""
     for node in Node.objects.all():
         try:
+            for container in Container.objects.filter(node=node).exclude(status=ContainerStatus.REMOVED).select_related("node"):
+                remove(container)
             driver = driver_of(node)
             for sandbox in driver.list():
                 driver.remove(sandbox.name)
@@ -114,4 +136,4 @@ def _found_dead(container: Container, sandbox: Sandbox | None) -> None:
     )
     if container.move(status, detail=detail, ended_at=Now()):
         log.warning("container_died", container=container.name, detail=detail)
-        container_died.send(sender=Container, container=container, oom_killed=oom)
+        container_died.send(sender=Container, container=container, oom_killed=oom, node_lost=False)

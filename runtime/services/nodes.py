@@ -18,6 +18,8 @@ from runtime.models import Node
 
 log = structlog.get_logger(__name__)
 
+# Failed probes in a row after which a node takes no new sessions.
+PROBES = 3
 _drivers: dict[tuple[int, str, str, str], Driver] = {}
 _lock = threading.Lock()
 
@@ -52,28 +54,21 @@ def driver_of(node: Node) -> Driver:
 
 
 def probe(node: Node) -> bool:
-    """Ask the engine whether sandboxes can be made now, and keep its answer on the row."""
+    """Ask the engine whether sandboxes can be made now, and keep its answer on the row. True if it answers.
+
+    A node that was ready takes new sessions until it has failed PROBES times in a row.
+    """
     try:
         driver_of(node).check()
-        ready, detail = True, ""
+        answers, failed, detail = True, 0, ""
     except DriverError as error:
-        ready, detail = False, str(error)
+        answers, failed, detail = False, min(node.failed_probes + 1, 1000), str(error)
+    ready = answers or (node.ready and failed < PROBES)
     if ready != node.ready:
         log.warning("node_state", node=node.name, ready=ready, detail=detail)
-    Node.objects.filter(pk=node.pk).update(ready=ready, detail=detail, probed_at=Now())
-    node.ready, node.detail = ready, detail
-    return ready
-
-
-def pick(runtime_type: str) -> Node | None:
-    """A node for a new sandbox, or None where none takes any now."""
-    return Node.objects.schedulable().filter(runtime_type=runtime_type).first()
-
-
-def default_runtime() -> str | None:
-    """The kind of runtime that new sessions get, whether its engine answers now or not. None where no node is known."""
-    node = Node.objects.filter(enabled=True).order_by("-ready", "name").first()
-    return node.runtime_type if node else None
+    Node.objects.filter(pk=node.pk).update(ready=ready, failed_probes=failed, detail=detail, probed_at=Now())
+    node.ready, node.failed_probes, node.detail = ready, failed, detail
+    return answers
 
 
 def largest() -> tuple[int, int]:

@@ -12,15 +12,16 @@ from django.db import transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
-from runtime.services import containers, nodes
+from runtime.services import capacity, containers, nodes, pool
 from sandbox_platform import crypto, wakeups
 from sandbox_platform.errors import ApiError, invalid
 from sandbox_platform.models import Project
 from sandbox_platform.queue import Queue, enqueue
 from sessions_app.models import ENDED, STATUS_OF, Reason, Session, SessionStatus
 from sessions_app.services import workspace
-from sessions_app.signals import session_closing, session_ended, session_purged
+from sessions_app.signals import session_closing, session_ended, session_purged, session_running
 from templates_app import resources
+from templates_app import services as templates
 from templates_app.models import Template
 
 log = structlog.get_logger(__name__)
@@ -30,16 +31,23 @@ RUNS_GRACE = 5.0
 
 def create(project: Project, template: Template, values: dict[str, Any]) -> Session:
     """A session in `creating`, and the order to provision it. `values` are validated. Call inside a transaction."""
-    runtime_type = nodes.default_runtime()
-    if runtime_type is None:
-        raise ApiError("RuntimeUnavailable", "No node is registered to run sandboxes", headers={"Retry-After": "10"})
     amounts = {**template.default_resources, **values.get("resources", {})}
-    _check_servable(amounts)
+    cpu_millis, memory_bytes = _servable(amounts)
+    node = capacity.admit(template.pk, cpu_millis, memory_bytes)
+    if node is None:
+        raise ApiError(
+            "TooManyRequestsExection",
+            "Every node is at its capacity of sessions, cores or memory",
+            headers={"Retry-After": "5"},
+        )
     env_vars = values.get("env_vars", {})
     session = Session.objects.create(
         project=project,
         template=template,
-        runtime_type=runtime_type,
+        node=node,
+        runtime_type=node.runtime_type,
+        cpu_millis=cpu_millis,
+        memory_bytes=memory_bytes,
         timeout=values["timeout"],
         max_concurrency=values["max_concurrency"],
         labels=values.get("labels", {}),
@@ -47,17 +55,40 @@ def create(project: Project, template: Template, values: dict[str, Any]) -> Sess
         env_sealed=crypto.seal(env_vars),
         **amounts,
     )
-    enqueue(Queue.LIFECYCLE, "sessions_app.tasks.provision", session.pk)
+    image = templates.image_for(template, node.runtime_type).ref
+    container = pool.claim(node, template, image, amounts) if image else None
+    if container is not None:
+        Session.objects.filter(pk=session.pk).update(container=container)
+        start(session.pk)
+    else:
+        enqueue(Queue.LIFECYCLE, "sessions_app.tasks.provision", session.pk)
     return session
 
 
-def _check_servable(amounts: dict[str, str]) -> None:
-    """400 for what no node could ever serve."""
-    cpu, memory = nodes.largest()
-    if resources.cpu_millis(amounts["cpu"]) > cpu:
-        raise invalid(f"resources.cpu: no node has {amounts['cpu']} cores; the maximum is {cpu / 1000:g}")
-    if resources.size(amounts["memory"]) > memory:
-        raise invalid(f"resources.memory: no node has {amounts['memory']}; the maximum is {memory >> 20}Mi")
+def _servable(amounts: dict[str, str]) -> tuple[int, int]:
+    """Thousandths of a core and bytes of memory. 400 for what no node could ever serve, 503 where no node is known."""
+    most_cpu, most_memory = nodes.largest()
+    if not most_cpu:
+        raise ApiError("RuntimeUnavailable", "No node is registered to run sandboxes", headers={"Retry-After": "10"})
+    cpu_millis, memory_bytes = resources.cpu_millis(amounts["cpu"]), resources.size(amounts["memory"])
+    if cpu_millis > most_cpu:
+        raise invalid(f"resources.cpu: no node has {amounts['cpu']} cores; the maximum is {most_cpu / 1000:g}")
+    if memory_bytes > most_memory:
+        raise invalid(f"resources.memory: no node has {amounts['memory']}; the maximum is {most_memory >> 20}Mi")
+    return cpu_millis, memory_bytes
+
+
+def start(session_id: str) -> bool:
+    """From `creating` to `running`: its sandbox is up. False if it has ended meanwhile. Call inside a transaction."""
+    timeout = Session.objects.values_list("timeout", flat=True).get(pk=session_id)
+    won = Session.objects.filter(pk=session_id).move(
+        SessionStatus.RUNNING, started_at=Now(), last_activity_at=Now(), status_detail="",
+        expires_at=Now() + dt.timedelta(seconds=timeout),
+    )  # fmt: skip
+    if won:
+        session_running.send(sender=Session, session_id=session_id)
+        wakeups.publish(f"session:{session_id}")
+    return bool(won)
 
 
 def extend(session: Session, timeout: int) -> bool:

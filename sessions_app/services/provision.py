@@ -12,13 +12,12 @@ from django.db.models.functions import Now
 
 from runtime.drivers.errors import DriverError, ImageUnavailable
 from runtime.models import Container, ContainerStatus
-from runtime.services import containers, nodes
+from runtime.services import containers, pool
 from sandbox_platform import processes, wakeups
 from sandbox_platform.models import Process
 from sandbox_platform.queue import Queue, enqueue
 from sessions_app.models import Reason, Session, SessionStatus
 from sessions_app.services import lifecycle
-from sessions_app.signals import session_running
 from templates_app import services as templates
 from templates_app.models import ImageStatus
 
@@ -29,7 +28,7 @@ START_DEADLINE = 60.0
 
 def provision(session_id: str) -> None:
     """Make the session's sandbox and set it running, unless somebody else does. Safe to repeat."""
-    session = Session.objects.select_related("template", "container__node", "container__template").filter(
+    session = Session.objects.select_related("template", "node", "container__node", "container__template").filter(
         pk=session_id, status=SessionStatus.CREATING
     ).first()  # fmt: skip
     if session is None:
@@ -56,14 +55,14 @@ def _own_container(session: Session, image: str) -> Container | None:
     """The row that this process is to make the sandbox for; None where another process is at it or no node takes it now."""
     mine = processes.own_id()
     if session.container is None:
-        node = nodes.pick(session.runtime_type)
-        if node is None:
+        node = session.node
+        if node is None or not (node.enabled and node.ready):
             _wait_for_node(session)
             return None
         with transaction.atomic():
             container = Container.objects.create(
                 node=node, template=session.template, runtime_type=node.runtime_type, image=image, maker=mine,
-                cpu=session.cpu, memory=session.memory, disk=session.disk, slots=session.max_concurrency,
+                cpu=session.cpu, memory=session.memory, disk=session.disk, slots=pool.SLOTS,
             )  # fmt: skip
             if not Session.objects.filter(pk=session.pk, status=SessionStatus.CREATING, container=None).update(
                 container=container
@@ -84,15 +83,7 @@ def _own_container(session: Session, image: str) -> Container | None:
 def _start(session: Session, container: Container) -> None:
     with transaction.atomic():
         Container.objects.filter(pk=container.pk).move(ContainerStatus.RUNNING, maker=None)
-        timeout = Session.objects.values_list("timeout", flat=True).get(pk=session.pk)
-        won = Session.objects.filter(pk=session.pk).move(
-            SessionStatus.RUNNING, started_at=Now(), last_activity_at=Now(), status_detail="",
-            expires_at=Now() + dt.timedelta(seconds=timeout),
-        )  # fmt: skip
-        if won:
-            session_running.send(sender=Session, session_id=session.pk)
-            wakeups.publish(session.topic)
-        else:  # it ended while its sandbox was being made
+        if not lifecycle.start(session.pk):  # it ended while its sandbox was being made
             enqueue(Queue.LIFECYCLE, "sessions_app.tasks.release", session.pk)
 
 

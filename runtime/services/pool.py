@@ -1,0 +1,126 @@
+"""The warm pool: sandboxes that are up before anybody asks for them.
+
+A claim is one conditional UPDATE in the transaction that creates the session; no engine is asked. The pool is kept in balance behind
+it: `balance` says what is missing or stale, `refill` makes one. A container serves one session, ever.
+"""
+
+from __future__ import annotations
+
+import time
+
+import structlog
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import Q, QuerySet
+
+from runtime.drivers.errors import DriverError
+from runtime.models import Container, ContainerStatus, Node
+from runtime.services import containers
+from sandbox_platform import metrics, processes
+from sandbox_platform.models import Process
+from sandbox_platform.queue import Queue, enqueue
+from templates_app import services as templates
+from templates_app.models import Template
+
+log = structlog.get_logger(__name__)
+# Runs that may overlap in any sandbox; a session's own limit is kept by its row.
+SLOTS = 16
+
+
+def claim(node: Node, template: Template, image: str, amounts: dict[str, str]) -> Container | None:
+    """Take a warm container of just this kind: it is `running` then. None where there is none. Call inside a transaction."""
+    began = time.perf_counter()
+    if not template.warm_pool_size:
+        return None
+    stock = Container.objects.filter(node=node, template=template, image=image, status=ContainerStatus.WARM, **amounts)
+    while (container := _take(stock)) is not None:
+        if containers.answers(container):
+            metrics.pool_claims.labels(template.pk, "hit").inc()
+            metrics.pool_claim_seconds.observe(time.perf_counter() - began)
+            enqueue(Queue.LIFECYCLE, "runtime.tasks.refill", node.pk, template.pk)
+            return container
+        log.warning("warm_container_dead", container=container.pk)
+        container.move(ContainerStatus.LOST, detail="It did not answer when it was claimed")
+    metrics.pool_claims.labels(template.pk, "miss").inc()
+    return None
+
+
+def _take(stock: QuerySet) -> Container | None:
+    rows = stock.order_by("created_at").select_related("node")
+    if connection.features.has_select_for_update_skip_locked:
+        rows = rows.select_for_update(skip_locked=True, of=("self",))
+    container = rows.first()
+    return container if container is not None and container.move(ContainerStatus.RUNNING) else None
+
+
+def balance(node: Node) -> None:
+    """Order what is missing, remove what is stale, surplus or dead. Raises DriverError."""
+    for container in _unfit(node):
+        log.info("pool_container_retired", container=container.pk, status=container.status)
+        containers.remove(container)
+    for template in Template.objects.visible().filter(deprecated_at=None, warm_pool_size__gt=0):
+        if _stock(node, template).count() < template.warm_pool_size:
+            enqueue(Queue.LIFECYCLE, "runtime.tasks.refill", node.pk, template.pk)
+
+
+def refill(node: Node, template: Template) -> bool:
+    """Make one container for the pool if it is short of any. False if not, or if none could be made now."""
+    image = templates.image_for(template, node.runtime_type)
+    if not image.ref or template.deprecated_at or template.deleted_at:
+        return False
+    with transaction.atomic():
+        Node.objects.select_for_update().get(pk=node.pk)  # two refills at once must not both find the last gap
+        if _stock(node, template).count() >= template.warm_pool_size:
+            return False
+        container = Container.objects.create(
+            node=node, template=template, runtime_type=node.runtime_type, image=image.ref, maker=processes.own_id(), slots=SLOTS,
+            **template.default_resources,
+        )  # fmt: skip
+    try:
+        containers.make(container, settings.SANDBOX_BOOT_TIMEOUT)
+    except DriverError as error:
+        log.warning("refill_failed", template=template.pk, error=str(error))
+        container.move(ContainerStatus.REMOVED, maker=None, detail=str(error)[:2000])
+        return False
+    return container.move(ContainerStatus.WARM, maker=None)
+
+
+def _stock(node: Node, template: Template) -> QuerySet:
+    """What is warm, or is being made for the pool."""
+    image = templates.image_for(template, node.runtime_type).ref
+    return Container.objects.filter(
+        node=node,
+        template=template,
+        image=image,
+        session=None,
+        status__in=(ContainerStatus.WARM, ContainerStatus.CREATING),
+    )
+
+
+def _unfit(node: Node) -> list[Container]:
+    """Of the pool: dead ones, half-made ones of dead makers, those of an older image or other resources, and what is too many."""
+    idle = (
+        Container.objects.filter(node=node, session=None)
+        .exclude(status=ContainerStatus.REMOVED)
+        .select_related("node", "template")
+    )
+    living = Process.objects.filter(dead_at=None).values("pk")
+    dead = Q(status__in=(ContainerStatus.EXITED, ContainerStatus.LOST, ContainerStatus.STOPPING))
+    orphaned = Q(status=ContainerStatus.CREATING) & ~Q(maker__in=living)
+    unfit = list(idle.filter(dead | orphaned))
+    kept: dict[str, int] = {}
+    for container in idle.filter(status=ContainerStatus.WARM).order_by("created_at"):
+        template = container.template
+        wanted = 0 if template.deprecated_at or template.deleted_at else template.warm_pool_size
+        same = container.image == templates.image_for(
+            template, node.runtime_type
+        ).ref and template.default_resources == {
+            "cpu": container.cpu,
+            "memory": container.memory,
+            "disk": container.disk,
+        }
+        kept[template.pk] = kept.get(template.pk, 0) + same
+        # One conditional UPDATE decides against a claim at the same moment.
+        if (not same or kept[template.pk] > wanted) and container.move(ContainerStatus.STOPPING):
+            unfit.append(container)
+    return unfit

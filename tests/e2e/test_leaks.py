@@ -1,0 +1,121 @@
+"""Twenty sessions in a row, half of them killed from outside: nothing stays behind, and no row lies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import docker
+import pytest
+
+from tests.api.client import eventually
+from tests.e2e.service import Service
+
+ENDED = ("terminated", "failed", "timeout")
+HELLO = {"language": "python", "code": "def handler(event):\n    return {'n': event['n']}"}
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(240)
+def test_twenty_sessions_leave_nothing(service: Service) -> None:
+    before = set(remains(service))
+    sessions = [one_session(service, number) for number in range(20)]
+
+    for session_id in sessions:
+        session = eventually(lambda pk=session_id: ended(service, pk), 60)
+        assert session["status_reason"], session
+    eventually(lambda: set(remains(service)) <= before, 60)
+    assert set(remains(service)) <= before
+    assert service.api("GET", "/containers?status=running").json()["total"] == 0
+    assert not unfinished(service, sessions)
+
+
+def one_session(service: Service, number: int) -> str:
+    """Created, used, and ended in one of four ways."""
+    session = service.api(
+        "POST", "/sessions", json={"template_id": "python-basic"}, headers={"Prefer": "wait=60"}
+    ).json()
+    session_id = session["session_id"]
+    if number % 4 == 3:
+        kill_a_worker(service)
+    run = service.api(
+        "POST", f"/sessions/{session_id}/execute", json={**HELLO, "event": {"n": number}}, headers={"Prefer": "wait=60"}
+    ).json()
+    result = eventually(lambda: final(service, run["execution_id"]), 60)
+    assert result["return_value"] == {"n": number}, result
+    if number % 4 == 1:
+        kill_sandbox(service, session["container_id"])
+    else:
+        assert service.api("DELETE", f"/sessions/{session_id}").status_code == 200
+    return session_id
+
+
+def final(service: Service, execution_id: str) -> dict | None:
+    result = service.api("GET", f"/executions/{execution_id}/result?wait=10").json()
+    return result if result["status"] in ("success", "failed", "timeout") else None
+
+
+def ended(service: Service, session_id: str) -> dict | None:
+    session = service.api("GET", f"/sessions/{session_id}").json()
+    return session if session["status"] in ENDED else None
+
+
+def unfinished(service: Service, sessions: list[str]) -> list[dict]:
+    """Executions that are still pending or running though their sessions are over."""
+    rows = [row for pk in sessions for row in service.api("GET", f"/sessions/{pk}/executions").json()["executions"]]
+    return [row for row in rows if row["status"] in ("pending", "running")]
+
+
+def kill_sandbox(service: Service, container_id: str) -> None:
+    if service.runtime == "docker":
+        docker.from_env().containers.get(container_id).remove(force=True)
+    else:
+        os.kill(sandbox_pids(service)[container_id], signal.SIGKILL)
+
+
+def kill_a_worker(service: Service) -> None:
+    """One process of the lifecycle workers."""
+    os.kill(max(children(service, "lifecycle")), signal.SIGKILL)
+
+
+def children(service: Service, part: str) -> list[int]:
+    assert service.process
+    mark = f"supervisor.child {service.process.pid} {part}"
+    return [int(entry.name) for entry in Path("/proc").glob("[0-9]*") if mark in command(entry)]
+
+
+def sandbox_pids(service: Service) -> dict[str, int]:
+    """Host pid of each bubblewrap sandbox by short container id."""
+    import json
+
+    metas = [json.loads(path.read_text()) for path in service.state.glob("sandboxes/**/meta.json")]
+    return {meta["ref"][:12]: meta["pid"] for meta in metas}
+
+
+def remains(service: Service) -> list[str]:
+    """All that a sandbox of this service may leave: processes, mounts, folders, cgroups, containers."""
+    state = str(service.state)
+    found = [f"mount {line.split()[1]}" for line in Path("/proc/mounts").read_text().splitlines() if state in line]
+    found += [f"folder {path}" for path in service.state.glob("sandboxes/*/*/*")]
+    found += [f"process {entry.name}" for entry in Path("/proc").glob("[0-9]*") if is_sandbox(command(entry), state)]
+    loops = subprocess.run(["losetup", "-a"], capture_output=True, text=True).stdout.splitlines()
+    found += [f"loop {line}" for line in loops if state in line]
+    instance = (service.state / "instance-id").read_text().strip()[:12]
+    found += [f"cgroup {folder}" for folder, _, _ in os.walk("/sys/fs/cgroup") if instance in folder and "sbx-" in folder]
+    if service.runtime == "docker":
+        rows = docker.from_env().containers.list(all=True, filters={"label": f"sbx.instance={instance}"})
+        found += [f"container {row.short_id}" for row in rows]
+    return found
+
+
+def is_sandbox(line: str, state: str) -> bool:
+    return "bwrap" in line and state in line
+
+
+def command(entry: Path) -> str:
+    try:
+        return (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
