@@ -98,6 +98,7 @@ class Run:
         self.nonce = os.urandom(NONCE_BYTES).hex()
         self.state = "starting"
         self.pid = 0
+        self.zygote = 0  # the pid of the one that was asked for its process
         self.started_at = 0.0
         self.started = 0.0
         self.ended = 0.0
@@ -158,7 +159,7 @@ class Run:
         verdict.update(
             t="result",
             duration_ms=round(max(0.0, self.ended - self.started) * 1000, 3),
-            cpu_time_ms=round(self.cpu * 1000, 3),
+            cpu_time_ms=round(max(0.0, self.cpu) * 1000, 3),
             peak_memory_mb=round(self.rss / 1024, 3),
             stdout_bytes=out.total,
             stderr_bytes=err.total,

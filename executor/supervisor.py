@@ -63,7 +63,7 @@ class Supervisor:
             raise Fault("full", "too many results wait to be acknowledged")
         slot = self._choose(spec["language"])
         run = Run(next(self._keys), run_id, spec, slot.uid)
-        run.oom_before = oom_kills()
+        run.oom_before, run.zygote = oom_kills(), self._zygote.pid
         self.runs[run_id] = run
         slot.run = run
         self._used.add(slot.uid)
@@ -287,7 +287,7 @@ class Supervisor:
             kill_user(slot.uid)
             slot.swept = True
             left = processes_of(slot.uid)
-        if left or (run.pid and run.status is None and os.path.exists(f"/proc/{run.pid}")):
+        if left or self._awaited(run):
             if pause > 0.004:  # at first they are only slow to die
                 kill_user(slot.uid)
                 slot.swept = True
@@ -297,6 +297,13 @@ class Supervisor:
             slot.timers["sweep"] = self._loop.later(pause, partial(self._sweep, slot, run, pause))
             return
         self._collect(slot, run)
+
+    def _awaited(self, run: Run) -> bool:
+        """Whether the end of its main process has still to be told, by its zygote or, if that died, by the kernel."""
+        if run.status is not None or not run.pid:
+            return False
+        told_by_zygote = self._zygote.alive and self._zygote.pid == run.zygote
+        return told_by_zygote or os.path.exists(f"/proc/{run.pid}")
 
     def _collect(self, slot: Slot, run: Run) -> None:
         """All are dead: reads what the pipes still hold and asks for the artifacts."""

@@ -246,6 +246,12 @@ def test_metrics_are_those_of_the_users_processes(shared):
     assert ended.cpu_time_ms >= 300 and ended.peak_memory_mb > 57 and ended.duration_ms >= 300
 
 
+def test_metrics_are_never_missing(shared):
+    for _ in range(100):
+        ended = shared.run("def handler(e): return 1")
+        assert ended.peak_memory_mb > 1 and ended.cpu_time_ms > 0 and ended.duration_ms > 0
+
+
 def test_what_cannot_be_preloaded_is_told_and_the_rest_works(make_sandbox):
     health = make_sandbox("--preload", "nope,decimal").health()
     assert health["preloaded"] == ["decimal"] and "nope" in health["preload_errors"]["nope"]
