@@ -17,12 +17,14 @@ LOG_TAIL = 4096
 """Bytes of the log that a failed boot keeps."""
 
 
-def wait_until_ready(socket: Path, deadline: float, alive: Callable[[], bool], log: Callable[[], str]) -> Health:
+def wait_until_ready(
+    socket: Path, member: str, deadline: float, alive: Callable[[], bool], log: Callable[[], str]
+) -> Health:
     """The executor's health, once it is ready.
 
     Raises `BootFailed` at `deadline` (monotonic), or as soon as `alive` says no.
     """
-    client = ExecutorClient(socket)
+    client = ExecutorClient(socket, members=(member,))
     asked = time.monotonic()
     why = "its executor never answered"
     while (now := time.monotonic()) < deadline:

@@ -36,6 +36,7 @@ from runtime.drivers.types import Sandbox, SandboxSpec, SandboxState, SandboxSta
 LAUNCH_TIMEOUT = 10.0
 REMOVE_TIMEOUT = 40.0
 """Seconds that another process may hold a sandbox's lock before a removal gives up."""
+KILLED = 137
 OUTER_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 # Joins the cgroups that are its first arguments, up to "--", and leaves the rest running in a session of its own.
 LAUNCHER = """
@@ -143,7 +144,7 @@ class BubblewrapDriver:
             facts = self._facts(group, program, status)
             self._launch(bubblewrap_spec.command(spec, folder, facts), group, folder, (program, status))
         health = wait_until_ready(
-            folder.socket, end, alive=lambda: bool(self._cgroups.pids(group)), log=lambda: _text(folder.log)
+            folder.socket, group, end, alive=lambda: bool(self._cgroups.pids(group)), log=lambda: _text(folder.log)
         )
         self._attest(health, disk, facts)
         # bwrap has its own view of them by now; ours need not stay.
@@ -253,7 +254,7 @@ class BubblewrapDriver:
             created_at=dt.datetime.fromisoformat(meta["begun_at"]),
             labels=meta["labels"],
             exit_code=status.get("exit-code"),
-            oom_killed=not runs and self._oom_kills(folder.name) > 0,
+            oom_killed=status.get("exit-code") == KILLED and self._oom_kills(folder.name) > 0,
             isolation={} if listed else meta["isolation"],
             limits_enforced={} if listed else meta["limits_enforced"],
         )

@@ -153,7 +153,7 @@ class DockerDriver:
                 raise AttestationFailed(wrong)
             self._start(api, ref)
         health = wait_until_ready(
-            folder.socket, end, alive=lambda: self._running(ref), log=lambda: self.logs(spec.name, tail=50)
+            folder.socket, ref, end, alive=lambda: self._running(ref), log=lambda: self.logs(spec.name, tail=50)
         )
         gvisor = spec.oci_runtime in PEERS_UNKNOWN
         disk = "ext4" if mounts else "tmpfs"

@@ -16,6 +16,7 @@ from runtime.drivers import docker as docker_module
 from runtime.drivers.errors import (
     AttestationFailed,
     BootFailed,
+    ExecutorProtocolError,
     ImageUnavailable,
     RuntimeUnsupported,
     SandboxNotFound,
@@ -45,7 +46,10 @@ def test_from_create_to_remove(kind):
         "disk": "ext4",
         "inodes": "ext4",
     }
-    assert ExecutorClient(made.socket).health().slots == 2
+    members = (made.ref, made.name)
+    assert ExecutorClient(made.socket, members=members).health().slots == 2
+    with pytest.raises(ExecutorProtocolError):
+        ExecutorClient(made.socket, members=("sbx-other",)).health()
     assert printed(made, "print('hello')") == "hello"
     assert driver.inspect(spec.name) == made
     (listed,) = driver.list()
@@ -568,10 +572,10 @@ print("done")
     assert printed(made, code) == "done"
 
 
+@pytest.mark.bubblewrap
 @pytest.mark.skipif(shutil.which("node") is None, reason="no node on this host")
+@pytest.mark.parametrize("kind", ["bubblewrap"], indirect=True)
 def test_node_runs_under_the_same_filter(kind):
-    if kind.name == "docker":
-        pytest.skip("the base image has no node")
     made = kind.driver().create(kind.spec())
     code = 'node -e \'require("fs").promises.readdir("/").then(n => console.log(n.length > 3))\''
     assert printed(made, code, language="shell") == "true"

@@ -8,6 +8,7 @@ import os
 import socket
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -373,3 +374,17 @@ def test_a_thousand_runs_in_one_loop(tmp_path):
             return await asyncio.gather(*(one(number) for number in range(count)))
 
     assert asyncio.run(scenario()) == ["ok"] * count
+
+
+def test_whoever_listens_must_be_in_the_sandbox(serve):
+    """The servers here run in the cgroup of this process."""
+    server = serve(answering(json_answer(200, {"state": "done"})))
+    own = Path("/proc/self/cgroup").read_text().splitlines()[0]
+    ExecutorClient(server.path, members=("sbx-1", own)).cancel("e1")
+    asyncio.run(AsyncExecutorClient(server.path, members=(own,)).cancel("e1"))
+    served = len(server.requests)
+    with pytest.raises(ExecutorProtocolError):
+        ExecutorClient(server.path, members=("sbx-1", "f" * 64)).cancel("e1")
+    with pytest.raises(ExecutorProtocolError):
+        asyncio.run(AsyncExecutorClient(server.path, members=("sbx-1",)).cancel("e1"))
+    assert served == 2 and all(b"cancel" in head for head, _ in server.requests[:2]) and len(server.requests) == 2

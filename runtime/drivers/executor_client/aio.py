@@ -12,7 +12,7 @@ from runtime.drivers.errors import ExecutorUnavailable
 from runtime.drivers.executor_client import protocol
 from runtime.drivers.executor_client.events import Event
 from runtime.drivers.executor_client.protocol import RunRequest
-from runtime.drivers.executor_client.socket_file import new_socket, pinned
+from runtime.drivers.executor_client.socket_file import check_peer, new_socket, pinned
 
 RECEIVE = 64 * 1024
 BACKLOG_PAUSE = 0.01
@@ -23,12 +23,13 @@ T = TypeVar("T")
 class AsyncExecutorClient:
     """Drives runs of the executor behind one socket file. Holds no connection.
 
-    Deadlines and errors are those of `ExecutorClient`: seconds from the call, for the whole exchange.
+    Deadlines, errors and `members` are those of `ExecutorClient`: seconds from the call, for the whole exchange.
     """
 
-    def __init__(self, socket_path: Path, request_id: str | None = None) -> None:
+    def __init__(self, socket_path: Path, request_id: str | None = None, members: tuple[str, ...] = ()) -> None:
         self._path = socket_path
         self._request_id = request_id
+        self._members = members
 
     async def run(self, run_id: str, request: RunRequest, deadline: float) -> AsyncIterator[Event]:
         """Start the run (or join it, if the id is known) and follow it to its result, the last event."""
@@ -54,7 +55,7 @@ class AsyncExecutorClient:
         await self._command("DELETE", protocol.run_target(run_id), deadline)
 
     async def _command(self, method: str, target: str, deadline: float) -> None:
-        exchange = _Exchange(deadline)
+        exchange = _Exchange(deadline, self._members)
         try:
             await exchange.begin(self._path, self._head(method, target, b""))
             answer = protocol.JsonAnswer()
@@ -70,7 +71,7 @@ class AsyncExecutorClient:
     async def _events(
         self, method: str, target: str, stream: protocol.EventStream, deadline: float, body: bytes = b""
     ) -> AsyncIterator[Event]:
-        exchange = _Exchange(deadline)
+        exchange = _Exchange(deadline, self._members)
         try:
             await exchange.begin(self._path, self._head(method, target, body) + body)
             while stream.result is None:
@@ -90,7 +91,8 @@ class AsyncExecutorClient:
 class _Exchange:
     """One connection with one deadline for all that happens on it."""
 
-    def __init__(self, deadline: float) -> None:
+    def __init__(self, deadline: float, members: tuple[str, ...]) -> None:
+        self._members = members
         self._end = time.monotonic() + deadline
         self._socket = new_socket()
         self._socket.setblocking(False)
@@ -101,6 +103,7 @@ class _Exchange:
             # Not loop.sock_connect: for a Unix socket with a full backlog it waits for "writable", which is no answer.
             while not self._connected(name):
                 await self._in_time(asyncio.sleep(BACKLOG_PAUSE))
+        check_peer(self._socket, self._members)
         await self._in_time(asyncio.get_running_loop().sock_sendall(self._socket, request))
 
     def _connected(self, name: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,3 +35,20 @@ def pinned(path: Path) -> Iterator[str]:
 def new_socket() -> socket.socket:
     """An unconnected Unix stream socket."""
     return socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+
+
+def check_peer(connection: socket.socket, members: tuple[str, ...]) -> None:
+    """Raise `ExecutorProtocolError` unless whoever listens is in a cgroup whose path has one of these words in it.
+
+    The words are a sandbox's ref and name: the cgroup has the one under Docker and the other under bubblewrap. Nothing
+    can be told, and nothing is refused, from a pid namespace in which the peer has no number.
+    """
+    pid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))[0]
+    if pid == 0 or not members:
+        return
+    try:
+        groups = Path(f"/proc/{pid}/cgroup").read_text()
+    except OSError as error:
+        raise ExecutorUnavailable(f"Whoever listened is gone: {error}") from error
+    if not any(word in groups for word in members):
+        raise ExecutorProtocolError("Whoever listens on the executor's socket is not in the sandbox.")

@@ -18,7 +18,7 @@ from runtime.drivers.errors import ExecutorUnavailable
 from runtime.drivers.executor_client import fields, protocol
 from runtime.drivers.executor_client.events import Event
 from runtime.drivers.executor_client.protocol import FileEntry, FileInfo, Health, RunRequest
-from runtime.drivers.executor_client.socket_file import new_socket, pinned
+from runtime.drivers.executor_client.socket_file import check_peer, new_socket, pinned
 
 RECEIVE = 64 * 1024
 T = TypeVar("T")
@@ -27,13 +27,16 @@ T = TypeVar("T")
 class ExecutorClient:
     """Talks to the executor behind one socket file. Holds no connection, so threads and processes may share it.
 
+    `members` are words of which the cgroup of whoever listens must have one: a sandbox's ref and name (see `check_peer`).
+
     All methods raise `ExecutorUnavailable`, `ExecutorProtocolError` or `ExecutorRefused`, and nothing else for what the
     other side does.
     """
 
-    def __init__(self, socket_path: Path, request_id: str | None = None) -> None:
+    def __init__(self, socket_path: Path, request_id: str | None = None, members: tuple[str, ...] = ()) -> None:
         self._path = socket_path
         self._request_id = request_id
+        self._members = members
 
     def health(self, deadline: float = 5.0) -> Health:
         """Who is there, and in what state."""
@@ -78,7 +81,7 @@ class ExecutorClient:
         self, path: str, offset: int = 0, length: int | None = None, deadline: float = 300.0
     ) -> tuple[FileInfo, FileBody]:
         """A file (or part of it): what it is, and its bytes. Close the body, or read it to its end."""
-        exchange = _Exchange(self._path, deadline)
+        exchange = _Exchange(self._path, deadline, self._members)
         try:
             exchange.send(self._head("GET", protocol.file_target(path, offset, length)))
             answer = protocol.Answer()
@@ -100,7 +103,7 @@ class ExecutorClient:
         Nothing is kept unless all of it arrives: if `chunks` raises, the connection is cut and the error goes on. An
         early refusal (a full disk, say) ends the transfer at once, as `ExecutorRefused`.
         """
-        with _Exchange(self._path, deadline) as exchange:
+        with _Exchange(self._path, deadline, self._members) as exchange:
             exchange.send(self._head("PUT", protocol.file_target(path), chunked=True))
             answer = protocol.JsonAnswer()
             try:
@@ -126,7 +129,7 @@ class ExecutorClient:
         return protocol.request_head(method, target, length=length, chunked=chunked, request_id=self._request_id)
 
     def _json(self, method: str, target: str, deadline: float, body: bytes = b"") -> protocol.JsonAnswer:
-        with _Exchange(self._path, deadline) as exchange:
+        with _Exchange(self._path, deadline, self._members) as exchange:
             exchange.send(self._head(method, target, len(body)) + body)
             return _finish(exchange, protocol.JsonAnswer())
 
@@ -134,7 +137,7 @@ class ExecutorClient:
         self, method: str, target: str, stream: protocol.EventStream, deadline: float, body: bytes = b""
     ) -> Iterator[Event]:
         # The request leaves now, not when the first event is asked for.
-        exchange = _Exchange(self._path, deadline)
+        exchange = _Exchange(self._path, deadline, self._members)
         try:
             exchange.send(self._head(method, target, len(body)) + body)
         except BaseException:
@@ -203,11 +206,12 @@ class _SendFailed(ExecutorUnavailable):
 class _Exchange:
     """One connection with one deadline for all that happens on it."""
 
-    def __init__(self, path: Path, deadline: float) -> None:
+    def __init__(self, path: Path, deadline: float, members: tuple[str, ...]) -> None:
         self._end = time.monotonic() + deadline
         self._socket = new_socket()
         try:
             self._connect(path)
+            check_peer(self._socket, members)
         except BaseException:
             self._socket.close()
             raise
