@@ -9,6 +9,7 @@ from rest_framework import serializers
 
 from executions_app.models import Execution, ExecutionStatus, Language
 from sandbox_platform.fields import EnvVars, StrictBoolean, StrictInteger, StrictSerializer, Text
+from sandbox_platform.renderers import RawJSON
 
 MAX_CODE = 100 * 1024
 MAX_EVENT = 1024 * 1024
@@ -185,8 +186,8 @@ class ExecutionOut(StatusOut):
         )  # fmt: skip
 
     def get_event(self, execution: Execution) -> Any:
-        """Parsed."""
-        return json.loads(execution.event)
+        """Its text."""
+        return RawJSON(execution.event)
 
 
 class ExecutionItem(StatusOut):

@@ -19,7 +19,7 @@ from sandbox_platform.auth import key_of
 from sandbox_platform.errors import ApiError, invalid
 from sandbox_platform.middleware import request_id_of
 from sandbox_platform.models import IdempotencyRecord
-from sandbox_platform.renderers import JSONRenderer
+from sandbox_platform.renderers import JSONRenderer, RawJSON
 
 KEY = re.compile(r"[\x21-\x7e]{1,255}")
 KEPT_HEADERS = ("Location", "Preference-Applied", "Retry-After")
@@ -90,7 +90,7 @@ def _replay(record: IdempotencyRecord, fingerprint: str) -> Response:
             "Conflict", "This Idempotency-Key was used with another body", solution="Use a new key for a new request"
         )
     headers = {**record.headers, "Idempotent-Replayed": "true"}
-    return Response(json.loads(record.body), status=record.status, headers=headers)
+    return Response(RawJSON(record.body), status=record.status, headers=headers)
 
 
 def is_known(request: Request) -> bool:

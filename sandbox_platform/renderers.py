@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
-import json
+import secrets
 from typing import Any
 
 from rest_framework import renderers
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.utils.encoders import JSONEncoder
+
+
+class RawJSON:
+    """JSON text that stands in an answer as it is: read and written anew, numbers and repeated keys would not be themselves."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+class _Encoder(JSONEncoder):
+    """Puts a token where raw text goes, since an encoder can't be handed text."""
+
+    def __init__(self) -> None:
+        super().__init__(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        self.raw: dict[str, str] = {}
+
+    def default(self, value: Any) -> Any:
+        if not isinstance(value, RawJSON):
+            return super().default(value)
+        token = secrets.token_hex(16)
+        self.raw[f'"{token}"'] = value.text
+        return token
 
 
 class JSONRenderer(renderers.BaseRenderer):
@@ -21,7 +43,11 @@ class JSONRenderer(renderers.BaseRenderer):
         """Bytes of `data`; none for an empty answer."""
         if data is None:
             return b""
-        return json.dumps(data, cls=JSONEncoder, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        encoder = _Encoder()
+        text = encoder.encode(data)
+        for token, raw in encoder.raw.items():
+            text = text.replace(token, raw, 1)
+        return text.encode()
 
 
 class AnyAccept(DefaultContentNegotiation):

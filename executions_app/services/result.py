@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import mimetypes
 from typing import Any
 
@@ -12,6 +11,7 @@ from executions_app.services import drive
 from executions_app.services.ending import Collected
 from runtime.drivers.errors import ExecutorError
 from runtime.drivers.executor_client import ExecutorClient
+from sandbox_platform.renderers import RawJSON
 
 # Seconds that a look at a running execution's output may take.
 LOOK = 2.0
@@ -35,7 +35,7 @@ def result_of(execution: Execution) -> dict[str, Any]:
         "execution_time": round(execution.duration_ms / 1000, 6)
         if measured and execution.duration_ms is not None
         else None,
-        "return_value": json.loads(execution.return_value) if execution.return_value is not None else None,
+        "return_value": RawJSON(execution.return_value) if execution.return_value is not None else None,
         "metrics": _metrics(execution) if measured else None,
         "artifacts": [
             {**artifact, "mime_type": mimetypes.guess_type(artifact["path"])[0] or "application/octet-stream"}
