@@ -82,7 +82,7 @@ def test_a_fork_bomb_at_the_pids_limit_ends_at_its_deadline_and_spares_the_neigh
         sandbox = make_sandbox(cgroups=(folder,))
         wait = "import os, time\nprint('up', flush=True)\nwhile not os.path.exists('go'): time.sleep(0.01)\nprint('unharmed')"
         neighbour = sandbox.start(wait, timeout=60, run_id="w")
-        neighbour.until(b"up")
+        neighbour.until(b"up\n")
         begin = time.monotonic()
         ended = sandbox.run(BOMB, timeout=2)
         assert ended.outcome == "timeout"
@@ -137,7 +137,7 @@ def test_running_out_of_descriptors_hurts_user_code_alone(sandbox):
 
 def test_cancel_kills_and_says_so_and_can_be_repeated(sandbox):
     stream = sandbox.start("import time\nprint('up', flush=True)\ntime.sleep(1000)", run_id="c")
-    stream.until(b"up")
+    stream.until(b"up\n")
     assert sandbox.request("POST", "/v1/runs/c/cancel").status == 202
     ended = stream.outcome()
     assert (ended.outcome, ended.exit_code, ended.stdout) == ("cancelled", 137, "up\n")
@@ -184,7 +184,7 @@ def test_a_helper_that_dies_is_replaced_and_running_code_is_followed_to_its_end(
     stream = sandbox.start(
         "import os, time\nprint('up', flush=True)\nwhile not os.path.exists('go'): time.sleep(0.01)\nprint('end')"
     )
-    stream.until(b"up")
+    stream.until(b"up\n")
     uid = 0 if role == "zygote" else 20000
     children = Path(f"/proc/{sandbox.init}/task/{sandbox.init}/children").read_text().split()
     victim = next(int(pid) for pid in children if os.stat(f"/proc/{pid}").st_uid == uid)
