@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from django.conf import settings
 
 from sandbox_platform.supervisor.console import CannotStart, Step, say, step
@@ -23,7 +25,7 @@ def prepare() -> str:
             choice = registry.detect(settings.SANDBOX_RUNTIME, docker_url=settings.DOCKER_URL)
         except DriverError as error:
             raise CannotStart(f"No sandboxes can be run here: {error}") from error
-        current.done(f"{choice.runtime_type}: {choice.reason}")
+        current.done(f"{choice.runtime_type}: {textwrap.shorten(choice.reason, 110, placeholder=' ...')}")
     runtime_type, url = choice.runtime_type, choice.url
     refused = _first_image(runtime_type)
     if refused and runtime_type == "docker" and settings.SANDBOX_RUNTIME == "auto":
