@@ -74,7 +74,8 @@ INSTALLED_APPS = [
     "runtime",
     "sessions_app",
     "executions_app",
-    "django.contrib.admin",
+    "console",
+    "console.apps.ConsoleAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -155,8 +156,9 @@ STORAGES = {
 }
 FILE_UPLOAD_TEMP_DIR = str(STATE_DIR / "tmp")
 Path(FILE_UPLOAD_TEMP_DIR).mkdir(exist_ok=True)
-# Bodies are bounded where they are read (parsers.py, uploads): Django's own limit would answer in its own words.
-DATA_UPLOAD_MAX_MEMORY_SIZE = None
+# Of the fields of a form, which are held in memory (`path` of an upload, the admin's). JSON and files are bounded where they
+# are read: parsers.py, uploads.py.
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 
 # The queue is a doorbell, the rows are the truth: every task is safe to repeat, and the ticker enqueues again what is due.
 Q_CLUSTER = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mimetypes
 import re
 from collections.abc import Callable
 from urllib.parse import quote
@@ -12,7 +11,7 @@ from django.utils.http import http_date, parse_http_date_safe
 from rest_framework.request import Request
 
 from sandbox_platform.errors import ApiError
-from sessions_app.services.workspace import Content
+from sessions_app.services.workspace import Content, mime_type
 
 RANGE = re.compile(r"bytes=(\d{1,15})?-(\d{1,15})?")
 Read = Callable[[int, int | None], Content]
@@ -65,8 +64,7 @@ def disposition(path: str) -> str:
 
 
 def _stream(content: Content, status: int, path: str, headers: dict[str, str]) -> StreamingHttpResponse:
-    mime = mimetypes.guess_type(path)[0] or "application/octet-stream"
-    response = StreamingHttpResponse(content.body, status=status, content_type=mime, headers=headers)
+    response = StreamingHttpResponse(content.body, status=status, content_type=mime_type(path), headers=headers)
     response["Content-Length"] = str(content.length)
     return response
 

@@ -58,6 +58,8 @@ def receive(request: Request) -> tuple[UploadedFile, str]:
         raise invalid("file: send exactly one file")
     if len(form.getlist("path")) != 1:
         raise invalid("path: send it once")
+    if "\ufffd" in form["path"]:  # what Django makes of bytes that are no text
+        raise invalid("path: is not valid UTF-8")
     return cast(UploadedFile, files["file"]), form["path"]
 
 

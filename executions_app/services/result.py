@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mimetypes
 from typing import Any
 
 from executions_app.models import Execution, ExecutionStatus
@@ -12,6 +11,7 @@ from executions_app.services.ending import Collected
 from runtime.drivers.errors import ExecutorError
 from runtime.drivers.executor_client import ExecutorClient
 from sandbox_platform.renderers import RawJSON
+from sessions_app.services.workspace import mime_type
 
 # Seconds that a look at a running execution's output may take.
 LOOK = 2.0
@@ -37,10 +37,7 @@ def result_of(execution: Execution) -> dict[str, Any]:
         else None,
         "return_value": RawJSON(execution.return_value) if execution.return_value is not None else None,
         "metrics": _metrics(execution) if measured else None,
-        "artifacts": [
-            {**artifact, "mime_type": mimetypes.guess_type(artifact["path"])[0] or "application/octet-stream"}
-            for artifact in execution.artifacts
-        ],
+        "artifacts": [{**artifact, "mime_type": mime_type(artifact["path"])} for artifact in execution.artifacts],
         "artifacts_truncated": execution.artifacts_truncated,
         "error": execution.error,
     }

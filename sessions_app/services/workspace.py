@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import io
 import mimetypes
 from collections.abc import Iterable, Iterator
@@ -37,8 +38,7 @@ class Entry:
     def as_json(self) -> dict[str, object]:
         """In the API's words."""
         modified = dt.datetime.fromtimestamp(self.mtime, dt.UTC)
-        mime = mimetypes.guess_type(self.path)[0] or "application/octet-stream"
-        return {"path": self.path, "size": self.size, "modified_at": modified, "mime_type": mime}
+        return {"path": self.path, "size": self.size, "modified_at": modified, "mime_type": mime_type(self.path)}
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,11 @@ class Content:
     mtime: float
     etag: str
     body: Iterator[bytes]
+
+
+def mime_type(path: str) -> str:
+    """Guessed from the name. `./` since the standard library would take `data:` for a URL, and what follows for the type."""
+    return mimetypes.guess_type(f"./{path}")[0] or "application/octet-stream"
 
 
 def check_path(path: str, name: str = "path") -> str:
@@ -164,6 +169,20 @@ def _prefix(session: Session) -> str:
     return f"sessions/{session.pk}"
 
 
+def _stored_name(path: str) -> str:
+    """To a storage a backslash is a separator, so that `..\\x` would lead upwards; to a workspace it is a letter."""
+    return path.replace("%", "%25").replace("\\", "%5C")
+
+
+def _path_of_stored(name: str) -> str:
+    return name.replace("%5C", "\\").replace("%25", "%")
+
+
+def _expired(session: Session) -> bool:
+    age = dt.timedelta(seconds=settings.FILES_RETENTION)
+    return session.ended_at is not None and dt.datetime.now(dt.UTC) - session.ended_at > age
+
+
 class _Pieces(io.RawIOBase):
     """A readable file over an iterator of bytes, so that storages stream it."""
 
@@ -191,17 +210,26 @@ def save(session: Session, socket: str) -> None:
         return
     for entry in entries:
         try:
+            check_path(entry.path)  # what no download can name is not worth keeping
             _, body = client.open_file(entry.path)
-        except ExecutorRefused:
+        except (ApiError, ExecutorRefused):
             continue  # it went away meanwhile
-        name = f"{_prefix(session)}/{entry.path}"
-        if _storage().exists(name):
-            _storage().delete(name)  # of an attempt that was interrupted
         with body:
-            _storage().save(name, File(io.BufferedReader(_Pieces(body), PIECE), name=entry.path))
+            _save(f"{_prefix(session)}/{_stored_name(entry.path)}", body)
     if truncated:
         log.warning("workspace_truncated", session=session.pk, files=len(entries))
     Session.objects.filter(pk=session.pk).update(files_saved_at=Now())
+
+
+def _save(name: str, body: Iterator[bytes]) -> None:
+    try:
+        if _storage().exists(name):
+            _storage().delete(name)  # of an attempt that was interrupted
+        _storage().save(name, File(io.BufferedReader(_Pieces(body), PIECE), name=name))
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        log.warning("file_not_saved", name=name[:200], error=str(error))  # no other try would fare better
 
 
 def erase(session: Session) -> None:
@@ -224,7 +252,9 @@ def _erase_below(folder: str) -> None:
 
 
 def _stored_listing(session: Session, prefix: str, recursive: bool) -> tuple[list[Entry], bool]:
-    root = _prefix(session)
+    if _expired(session):
+        return [], False
+    root, start = _prefix(session), _stored_name(prefix)
     found: list[Entry] = []
 
     def walk(folder: str) -> None:
@@ -234,23 +264,21 @@ def _stored_listing(session: Session, prefix: str, recursive: bool) -> tuple[lis
             return
         for name in sorted(files):
             path = f"{folder}/{name}" if folder else name
-            if path.startswith(prefix):
+            if path.startswith(start):
                 stored = f"{root}/{path}"
-                found.append(Entry(path, _storage().size(stored), _storage().get_modified_time(stored).timestamp()))
-        for name in sorted(folders) if recursive or not folder else ():
+                modified = _storage().get_modified_time(stored).timestamp()
+                found.append(Entry(_path_of_stored(path), _storage().size(stored), modified))
+        for name in sorted(folders) if recursive else ():
             walk(f"{folder}/{name}" if folder else name)
 
-    walk(prefix.rsplit("/", 1)[0] if "/" in prefix else "")
+    walk(start.rsplit("/", 1)[0] if "/" in start else "")
     return found, False
 
 
 def _stored_content(session: Session, path: str, offset: int, length: int | None) -> Content:
-    stored = f"{_prefix(session)}/{path}"
-    expired = (
-        session.ended_at and (dt.datetime.now(dt.UTC) - session.ended_at).total_seconds() > settings.FILES_RETENTION
-    )
+    stored = f"{_prefix(session)}/{_stored_name(path)}"
     try:
-        if expired:
+        if _expired(session):
             raise FileNotFoundError
         file = _storage().open(stored)
         size, mtime = _storage().size(stored), _storage().get_modified_time(stored).timestamp()
