@@ -1,4 +1,4 @@
-"""`make test`: all tests on SQLite, then those of the API on PostgreSQL. Arguments go to pytest.
+"""`make test`: all tests on SQLite, then those that have to do with the database on PostgreSQL. Arguments go to pytest.
 
 TEST_POSTGRES_URL names a server where the tests may create databases; without it a temporary one is started where
 PostgreSQL is installed.
@@ -14,8 +14,8 @@ from contextlib import contextmanager
 
 from tests import postgres
 
-# What runs again beside PostgreSQL: what talks to the database.
-ON_POSTGRES = ["tests/api", "tests/platform"]
+# What does not run again beside PostgreSQL: what has no database, or one of its own.
+NOT_ON_POSTGRES = ["tests/drivers", "tests/executor", "tests/e2e/test_quickstart.py", "tests/e2e/test_make_run.py"]
 WORKERS = ["-n", os.environ.get("TEST_WORKERS", "2"), "--dist", "loadgroup"]
 NO_TESTS = 5
 
@@ -26,9 +26,8 @@ def main(arguments: list[str]) -> int:
     codes = [_pytest("SQLite", {}, arguments)]
     try:
         with _server() as url:
-            folders = [folder for folder in ON_POSTGRES if os.path.isdir(folder)]
-            given = any(os.path.exists(argument.split("::")[0]) for argument in arguments)
-            codes.append(_pytest("PostgreSQL", {"DATABASE_URL": url}, arguments if given else [*arguments, *folders]))
+            ignored = [f"--ignore={path}" for path in NOT_ON_POSTGRES]
+            codes.append(_pytest("PostgreSQL", {"DATABASE_URL": url}, [*ignored, *arguments]))
     except RuntimeError as error:
         print(f"\nThe pass on PostgreSQL was skipped: {error}", flush=True)
         if "postgres" in required:

@@ -36,8 +36,10 @@ def stop_on_signals() -> None:
     def told(number: int, frame: Any) -> None:
         raise Stop
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, told)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+        signal.signal(signal.SIGHUP, told)
 
 
 class Service:
