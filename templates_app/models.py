@@ -10,7 +10,7 @@ from django.db import models
 from sandbox_platform.states import Arrows, StateModel
 
 SLUG = RegexValidator(
-    r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$", "Lower-case letters, digits and inner hyphens, 63 at most."
+    r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\Z", "Lower-case letters, digits and inner hyphens, 63 at most."
 )
 LANGUAGES = ("python", "javascript", "shell")
 
@@ -45,9 +45,12 @@ class Template(models.Model):
     memory = models.CharField(max_length=16, default="512Mi")
     disk = models.CharField(max_length=16, default="1Gi")
     warm_pool_size = models.PositiveSmallIntegerField(
-        default=0, help_text="Sandboxes kept ready on each node: a session with the default resources starts in no time."
+        default=0,
+        help_text="Sandboxes kept ready on each node: a session with the default resources starts in no time.",
     )
-    figures = models.BooleanField(default=False, help_text="Matplotlib figures left open at the end of a run become PNG artifacts.")
+    figures = models.BooleanField(
+        default=False, help_text="Matplotlib figures left open at the end of a run become PNG artifacts."
+    )
     oci_runtime = models.CharField(max_length=32, default="runc", help_text="runc, or runsc for gVisor. Docker only.")
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.utils import timezone
 from rest_framework import serializers
 
-from sandbox_platform.fields import StrictSerializer, Text
+from sandbox_platform.fields import StrictBoolean, StrictSerializer, Text
 from templates_app import resources
 from templates_app.models import LANGUAGES, SLUG, Template
 
@@ -87,6 +88,7 @@ class TemplateIn(StrictSerializer):
     pre_installed_packages = serializers.ListField(child=Text(max_length=200), required=False, max_length=200)
     preload = serializers.ListField(child=Text(max_length=100), required=False, max_length=50)
     default_resources = ResourcesSerializer(required=False)
+    deprecated = StrictBoolean(required=False, help_text="True: it still answers, but takes no new sessions.")
 
     def validate_pre_installed_packages(self, value: list[str]) -> list[str]:
         """Requirements as PEP 508 has them, by name only: no URL, no path, no option."""
@@ -108,9 +110,12 @@ class TemplateIn(StrictSerializer):
                 raise serializers.ValidationError(f"{item[:80]!r} is not a module name")
         return value
 
-    def columns(self) -> dict[str, Any]:
-        """The validated values as columns of the model."""
+    def columns(self, before: Template | None = None) -> dict[str, Any]:
+        """The validated values as columns of the model. `before` is the row that changes."""
         values = dict(self.validated_data)
+        if (deprecated := values.pop("deprecated", None)) is not None:
+            since = before.deprecated_at if before else None
+            values["deprecated_at"] = (since or timezone.now()) if deprecated else None
         return {**values.pop("default_resources", {}), **values}
 
 

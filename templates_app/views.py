@@ -113,22 +113,22 @@ class TemplateView(APIView):
             template = find(template_id)
             if curation.in_use(template):
                 raise ApiError("Conflict", f"Template '{template_id}' is in use by live sessions",
-                               solution="Deprecate it: it takes no new sessions then, and can be deleted once they have ended")  # fmt: skip
+                               solution="Deprecate it ('deprecated': true): it takes no new sessions, and can be deleted once they have ended")  # fmt: skip
             Template.objects.filter(pk=template.pk).update(deleted_at=timezone.now())
         return Response(status=204)
 
     def _change(self, request: Request, template_id: str, partial: bool) -> Response:
         template = find(template_id)
         data = TemplateIn(
-            data={**request.data, "id": template_id} if partial else {"id": template_id, **request.data},
+            data={"id": template_id, **request.data},
             partial=partial,
         )
         data.is_valid(raise_exception=True)
-        columns = data.columns()
+        columns = data.columns(template)
         if columns.pop("id", template_id) != template_id:
             raise ApiError("InvalidParameter", "id: can't be changed")
         if not partial:
-            columns = {**_defaults(), "image": f"sandbox/{template_id}", **columns}
+            columns = {"deprecated_at": None, **_defaults(), "image": f"sandbox/{template_id}", **columns}
         with transaction.atomic():
             for name, value in columns.items():
                 setattr(template, name, value)

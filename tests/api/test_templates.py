@@ -1,0 +1,189 @@
+"""/templates and /templates/{id}."""
+
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from sandbox_platform.queue import Queue, depth
+from templates_app import services
+from templates_app.models import Template
+from tests.api.client import Api, error_of
+from tests.api.questions import BodyQuestions, IdempotencyQuestions, IdQuestions, ListQuestions, Questions
+from tests.factories import SessionFactory, TemplateFactory, TemplateImageFactory
+
+WRITE = ["templates:write"]
+NEW = {"id": "mine", "name": "Mine", "pre_installed_packages": ["numpy>=1.24"], "default_resources": {"cpu": "2"}}
+
+
+@pytest.fixture
+def curator(api: Api) -> Api:
+    return Api(scopes=WRITE)
+
+
+class NeedsScope:
+    """Of what changes templates."""
+
+    scopes = WRITE
+
+    def test_without_the_scope_it_is_403(self: Any, api: Api) -> None:
+        body = error_of(self.call(api, {"template": "python-basic"}), 403, "Forbidden")
+        assert "templates:write" in body["error_detail"]
+        assert Template.objects.visible().count() == 1
+
+
+class TestList(ListQuestions):
+    path = "/templates"
+    methods = {"GET", "POST"}
+    plural = "templates"
+
+    def make(self, caller: Api, ids: dict[str, str]) -> str:
+        return TemplateImageFactory(template__id=f"t{Template.objects.count()}").template_id
+
+
+class TestGet(IdQuestions):
+    path = "/templates/{template}"
+    methods = {"GET", "PUT", "PATCH", "DELETE"}
+    not_found = "TemplateNotFound"
+
+
+class TestCreate(NeedsScope, BodyQuestions, IdempotencyQuestions, Questions):
+    method = "POST"
+    path = "/templates"
+    methods = {"GET", "POST"}
+    body = NEW
+    other_body = {**NEW, "name": "Yours"}
+
+
+class TestReplace(NeedsScope, BodyQuestions, IdQuestions):
+    method = "PUT"
+    path = "/templates/{template}"
+    methods = {"GET", "PUT", "PATCH", "DELETE"}
+    body = {"name": "New"}
+    not_found = "TemplateNotFound"
+
+
+class TestUpdate(NeedsScope, BodyQuestions, IdQuestions):
+    method = "PATCH"
+    path = "/templates/{template}"
+    methods = {"GET", "PUT", "PATCH", "DELETE"}
+    body = {"name": "New"}
+    not_found = "TemplateNotFound"
+
+
+class TestDelete(NeedsScope, IdQuestions):
+    method = "DELETE"
+    path = "/templates/{template}"
+    methods = {"GET", "PUT", "PATCH", "DELETE"}
+    not_found = "TemplateNotFound"
+
+
+def test_the_seeds_are_as_the_quickstart_says(api: Api) -> None:
+    Template.objects.all().delete()
+    services.load_seeds()
+    body = api.get("/templates?limit=10").json()
+    assert body["total"] == 3
+    templates = {item["id"]: item for item in body["templates"]}
+    assert set(templates) == {"python-basic", "python-datascience", "nodejs-basic"}
+    basic = templates["python-basic"]
+    assert basic["name"] == "Python Basic Environment"
+    assert basic["image"].endswith("sandbox/python:3.11-basic")
+    assert basic["default_resources"] == {"cpu": "1", "memory": "512Mi", "disk": "1Gi"}
+    assert basic["created_at"].endswith("Z")
+    science = api.get("/templates/python-datascience").json()
+    assert science == templates["python-datascience"]
+    assert science["name"] == "Python Data Science"
+    assert science["base_image"] == "python:3.11-slim"
+    assert science["pre_installed_packages"][:3] == ["numpy>=1.24.0", "pandas>=2.0.0", "scikit-learn>=1.3.0"]
+    assert science["default_resources"] == {"cpu": "2", "memory": "2Gi", "disk": "5Gi"}
+    assert "javascript" in templates["nodejs-basic"]["languages"]
+
+
+def test_create_read_and_delete(curator: Api) -> None:
+    answer = curator.post("/templates", NEW)
+    assert (answer.status_code, answer.headers["Location"]) == (201, "/api/v1/templates/mine")
+    body = answer.json()
+    assert body["default_resources"] == {"cpu": "2", "memory": "512Mi", "disk": "1Gi"}
+    assert (body["id"], body["image"], body["languages"]) == ("mine", "sandbox/mine", ["python", "shell"])
+    assert body["status"] == "preparing"
+    assert depth(Queue.BUILDS) >= 1
+    assert curator.get("/templates/mine").json() == body
+    answer = curator.delete("/templates/mine")
+    assert (answer.status_code, answer.content) == (204, b"")
+    error_of(curator.get("/templates/mine"), 404, "TemplateNotFound")
+    error_of(curator.delete("/templates/mine"), 404, "TemplateNotFound")
+    error_of(curator.post("/sessions", {"template_id": "mine"}), 404, "TemplateNotFound")
+    assert "mine" not in [item["id"] for item in curator.get("/templates").json()["templates"]]
+    assert curator.post("/templates", NEW).status_code == 201
+
+
+def test_an_id_that_is_taken_is_409(curator: Api) -> None:
+    error_of(curator.post("/templates", {"id": "python-basic", "name": "x"}), 409, "Conflict")
+
+
+def test_patch_changes_what_is_named_and_put_sets_the_rest_back(curator: Api) -> None:
+    curator.post("/templates", {**NEW, "description": "Words", "preload": ["numpy"]})
+    body = curator.patch("/templates/mine", {"name": "Other", "default_resources": {"memory": "1Gi"}}).json()
+    assert (body["name"], body["description"], body["preload"]) == ("Other", "Words", ["numpy"])
+    assert body["default_resources"] == {"cpu": "2", "memory": "1Gi", "disk": "1Gi"}
+    assert curator.get("/templates/mine").json() == body
+    body = curator.put("/templates/mine", {"name": "Third", "id": "mine"}).json()
+    assert (body["name"], body["description"], body["preload"], body["pre_installed_packages"]) == ("Third", "", [], [])
+    assert body["default_resources"] == {"cpu": "1", "memory": "512Mi", "disk": "1Gi"}
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+def test_the_id_can_not_be_changed(curator: Api, method: str) -> None:
+    error_of(curator.call(method, "/templates/python-basic", {"id": "other", "name": "x"}), 400, "InvalidParameter")
+    assert curator.get("/templates/python-basic").json()["name"] == "Python Basic Environment"
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    *[({"id": pk}, "id") for pk in ("", "A", "a_b", "-a", "a-", "a" * 64, "a/b", "a b", "é", 1, None, "a\n")],
+    *[({"name": name}, "name") for name in ("", None, 1, "x" * 101, "a\0")],
+    *[({"languages": value}, "languages") for value in ([], ["ruby"], "python", [1], ["python"] * 4, [["python"]])],
+    *[({"pre_installed_packages": [value]}, "pre_installed_packages")
+      for value in ("x @ https://evil/x.whl", "git+https://evil/x", "-r /etc/passwd", "--index-url=x", "../x", "", "a b", "numpy; \0", 1)],
+    *[({"preload": [value]}, "preload") for value in ("os; import x", "", "a..b", "1a", "a-b", 1)],
+    *[({"default_resources": value}, "default_resources") for value in ({"cpu": "9"}, {"memory": "1"}, {"gpu": "1"}, "1", [])],
+    ({"image": ""}, "image"), ({"base_image": "x" * 256}, "base_image"), ({"description": "x" * 2001}, "description"),
+    ({"oci_runtime": "runsc"}, "oci_runtime"), ({"deprecated": "yes"}, "deprecated"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "field"), BAD, ids=lambda value: repr(value)[:32])
+def test_a_bad_value_is_400_and_named(curator: Api, change: dict[str, Any], field: str) -> None:
+    body = error_of(curator.post("/templates", {**NEW, **change}), 400, "InvalidParameter")
+    assert field in body["error_detail"]
+    assert Template.objects.count() == 1
+
+
+@pytest.mark.parametrize("status", ["creating", "running"])
+def test_deleting_one_in_use_is_409_and_recommends_deprecation(curator: Api, status: str) -> None:
+    session = SessionFactory(status=status)
+    body = error_of(curator.delete("/templates/python-basic"), 409, "Conflict")
+    assert "eprecat" in body["solution"]
+    session.move("terminated")
+    assert curator.delete("/templates/python-basic").status_code == 204
+
+
+def test_a_deprecated_one_still_answers_but_takes_no_new_sessions(curator: Api) -> None:
+    body = curator.patch("/templates/python-basic", {"deprecated": True}).json()
+    assert body["status"] == "deprecated"
+    assert curator.get("/templates/python-basic").json() == body
+    since = Template.objects.get().deprecated_at
+    error_of(curator.post("/sessions", {"template_id": "python-basic"}), 400, "InvalidParameter")
+    curator.patch("/templates/python-basic", {"deprecated": True, "name": "x"})
+    assert Template.objects.get().deprecated_at == since
+    assert curator.patch("/templates/python-basic", {"deprecated": False}).json()["status"] == "ready"
+    assert curator.post("/sessions", {"template_id": "python-basic"}).status_code == 201
+
+
+def test_status_says_how_the_image_stands(api: Api) -> None:
+    assert api.get("/templates/python-basic").json()["status"] == "ready"
+    TemplateImageFactory(template=TemplateFactory(id="failing"), status="failed", ref="")
+    assert api.get("/templates/failing").json()["status"] == "failed"
+    TemplateImageFactory(template=TemplateFactory(id="building"), status="building", ref="")
+    assert api.get("/templates/building").json()["status"] == "preparing"
+    TemplateFactory(id="old", deprecated_at=timezone.now())
+    assert api.get("/templates/old").json()["status"] == "deprecated"
