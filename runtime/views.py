@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from contextlib import suppress
 
 from django.db.models import Q, QuerySet
 from django.http import HttpResponse
@@ -62,9 +63,8 @@ class ContainersView(APIView):
             wanted &= Q(runtime_type=runtime_type)
         if session_id := pagination.text(query, "session_id"):
             wanted &= Q(session=session_id)
-        return pagination.page(
-            request, visible(request).filter(wanted), "containers", lambda row: ContainerOut(row).data
-        )
+        rows = visible(request).filter(wanted).order_by("-created_at", "-name")
+        return pagination.page(request, rows, "containers", lambda row: ContainerOut(row).data)
 
 
 class ContainerView(APIView):
@@ -101,7 +101,7 @@ class ContainerLogsView(APIView):
         tail = pagination.integer(query, "tail", 100, 1, 10_000)
         since = _moment(query.get("since"))
         container = find(request, container_id)
-        text = container.log_tail
+        text = _since(container.log_tail, since)
         if container.status in UP:
             try:
                 text = driver_of(container.node).logs(container.name, tail=tail, since=since)
@@ -127,6 +127,18 @@ class ContainerStatsView(APIView):
             raise ApiError("Conflict", "The container does not run any more") from None
         except DriverError as error:
             raise ApiError("RuntimeUnavailable", "The container engine did not answer") from error
+
+
+def _since(log: str, since: dt.datetime | None) -> str:
+    """The part of a kept log from that time on. A line that begins with no time belongs to the one before."""
+    if since is None:
+        return log
+    kept, shown = [], False
+    for line in log.splitlines(keepends=True):
+        with suppress(ApiError):
+            shown = _moment(line.split(" ", 1)[0].strip()) >= since  # type: ignore[operator]
+        kept += [line] if shown else []
+    return "".join(kept)
 
 
 def _moment(text: str | None) -> dt.datetime | None:
