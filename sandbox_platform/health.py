@@ -2,23 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+
 import structlog
 from django.apps import apps
 from django.core.files.storage import storages
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views.decorators.csrf import csrf_exempt
 
 from sandbox_platform import metrics
+from sandbox_platform.errors import ApiError
 from sandbox_platform.models import Process
 
 log = structlog.get_logger(__name__)
 
 
+def _read_only(view: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
+    @csrf_exempt
+    @wraps(view)
+    def checked(request: HttpRequest) -> HttpResponse:
+        if request.method not in ("GET", "HEAD"):
+            raise ApiError(
+                "MethodNotAllowed", f'Method "{request.method}" not allowed.', headers={"Allow": "GET, HEAD"}
+            )
+        return view(request)
+
+    return checked
+
+
+@_read_only
 def health(request: HttpRequest) -> JsonResponse:
     """200 as long as this process answers."""
     return JsonResponse({"status": "ok"})
 
 
+@_read_only
 def ready(request: HttpRequest) -> JsonResponse:
     """200 when a session could be created and run now, else 503. Each part by name: `ok` or what is wrong."""
     checks: dict[str, str] = {}
@@ -32,6 +52,7 @@ def ready(request: HttpRequest) -> JsonResponse:
     return JsonResponse({"status": "ok" if fine else "unavailable", "checks": checks}, status=200 if fine else 503)
 
 
+@_read_only
 def prometheus(request: HttpRequest) -> HttpResponse:
     """Metrics of this process and of the rows."""
     return HttpResponse(metrics.exposition(), content_type="text/plain; version=0.0.4; charset=utf-8")
