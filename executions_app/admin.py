@@ -3,78 +3,147 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin import SimpleListFilter
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from executions_app.models import Execution
+from executions_app.models import Execution, ExecutionStatus
 from executions_app.serializers import as_text
 from executions_app.services import submit
-from sandbox_platform.admin_base import WatchedAdmin, link, pre
+from sandbox_platform.admin_actions import Act
+from sandbox_platform.admin_base import Card, WatchedAdmin
+from sandbox_platform.admin_lists import SinceFilter
+from sandbox_platform.admin_show import as_json, badge, code, inert, link, moment, pre, table, timeline
+
+LARGE = ("code", "event", "stdin", "args", "env_sealed", "stdout", "stderr", "return_value", "artifacts")
+FAULTS = (
+    "ExecException", "ExecTimeout", "ExecCancelled", "ExecLost", "ExecOutOfMemory", "ExecOutputLimit", "ExecInvalidResult",
+    "SessionEnded",
+)  # fmt: skip
+
+
+class FaultFilter(SimpleListFilter):
+    """Why a run failed."""
+
+    title = "fault"
+    parameter_name = "fault"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """The closed list."""
+        return [(f"Sandbox.{name}", name) for name in FAULTS]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
+        """Among the failed: their index narrows it down first."""
+        if not self.value():
+            return queryset
+        failed = queryset.filter(status__in=[ExecutionStatus.FAILED, ExecutionStatus.TIMEOUT])
+        return failed.filter(error__error_code=self.value())
+
+
+def cancel(request: HttpRequest, execution: Execution, values: Mapping[str, Any]) -> bool:
+    """As the API does it."""
+    submit.cancel(execution)
+    return True
 
 
 @admin.register(Execution)
 class ExecutionAdmin(WatchedAdmin):
-    """What a tenant's code said is shown escaped, as it stands."""
+    """What a tenant's code said is shown escaped, as it stands, up to a bound. Values of env_vars are never shown."""
 
-    list_display = ["id", "status", "language", "session_link", "project", "exit_code", "duration_ms", "created_at"]
-    list_filter = ["status", "language", "project"]
+    list_display = ["id", "state", "language", "session_link", "project", "exit_code", "took", "created"]
+    list_filter = ["status", SinceFilter, FaultFilter, "project"]
     list_select_related = ["session", "project"]
-    search_fields = ["id__startswith", "session__id__startswith"]
-    actions = ["cancel"]
-    fields = [
-        "id", "status", "session_link", "project", "language", "code_shown", "event_shown", "args", "working_directory", "timeout",
-        ("exit_code", "duration_ms", "cpu_time_ms", "peak_memory_mb"), "stdout_shown", "stderr_shown", "return_shown", "error_shown",
-        "artifacts", "request_id", "attempt", "created_at", "started_at", "completed_at",
-    ]  # fmt: skip
+    search_fields = ["id"]
+    search_help_text = "An execution's or a session's id, or its beginning"
+    search_prefixes = {"exec_": "pk__startswith", "sess_": "session__pk__startswith"}
+    empty_hint = "They appear here once somebody runs code: POST /api/v1/sessions/{id}/execute."
+    acts = (
+        Act(
+            "cancel", "Cancel", "Cancelled",
+            "A run that waits ends at once; one that runs is stopped with all its processes. What it printed so far is kept.",
+            cancel, possible=lambda execution: not execution.done,
+        ),
+    )  # fmt: skip
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
-        """Lists do without the large columns."""
-        return super().get_queryset(request).defer("code", "event", "stdout", "stderr", "return_value", "stdin")
+        """Lists do without the large columns; a page has them all in one query."""
+        rows = super().get_queryset(request)
+        match = request.resolver_match
+        if match and match.kwargs.get("object_id"):
+            return rows.select_related("session__container", "project")
+        return rows.defer(*LARGE, "error", "session__labels", "session__env_sealed", "session__status_detail")
+
+    @admin.display(description="Status")
+    def state(self, execution: Execution) -> SafeString:
+        """In colour."""
+        return badge(execution.status)
 
     @admin.display(description="Session")
     def session_link(self, execution: Execution) -> SafeString | str:
         """To its page."""
         return link(execution.session)
 
-    @admin.display(description="Code")
-    def code_shown(self, execution: Execution) -> SafeString:
-        """Escaped."""
-        return pre(execution.code)
+    @admin.display(description="Took")
+    def took(self, execution: Execution) -> str:
+        """In milliseconds."""
+        return "–" if execution.duration_ms is None else f"{execution.duration_ms:,.1f} ms"
 
-    @admin.display(description="Event")
-    def event_shown(self, execution: Execution) -> SafeString:
-        """The first 64 KiB."""
-        return pre(execution.event[:65536])
+    @admin.display(description="Created")
+    def created(self, execution: Execution) -> SafeString | str:
+        """How long ago."""
+        return moment(execution.created_at)
 
-    @admin.display(description="Standard output")
-    def stdout_shown(self, execution: Execution) -> SafeString:
-        """The first 64 KiB."""
-        return pre(as_text(execution.stdout)[:65536])
+    def cards(self, request: HttpRequest, row: Execution) -> list[Card]:
+        """Facts, then what went in and what came out."""
+        error = row.error or {}
+        cards = [
+            Card("Run", table(_facts(row))),
+            Card("Timeline", timeline(_steps(row))),
+            Card("Code", code(row.code, row.language, "Code"), wide=True),
+            Card("Standard output", _output(row.stdout, row.stdout_omitted, "Standard output"), wide=True),
+            Card("Standard error", _output(row.stderr, row.stderr_omitted, "Standard error"), wide=True),
+            Card("Event", code(row.event, "json", "Event")),
+            Card("Return value", code(row.return_value or "", "json", "Return value")),
+        ]
+        if error:
+            text = "\n\n".join(str(error.get(key) or "") for key in ("message", "traceback")).strip()
+            title = f"Fault: {error.get('error_code', '')} {error.get('type') or ''}"
+            cards.insert(2, Card(inert(title), pre(text, "Fault"), wide=True))
+        if row.artifacts:
+            cards.append(Card("Files that it changed", as_json(row.artifacts, "Artifacts"), wide=True))
+        return cards
 
-    @admin.display(description="Standard error")
-    def stderr_shown(self, execution: Execution) -> SafeString:
-        """The first 64 KiB."""
-        return pre(as_text(execution.stderr)[:65536])
 
-    @admin.display(description="Return value")
-    def return_shown(self, execution: Execution) -> SafeString:
-        """The first 64 KiB."""
-        return pre((execution.return_value or "")[:65536])
+def _facts(row: Execution) -> list[tuple[str, Any]]:
+    return [
+        ("Status", badge(row.status)), ("Session", link(row.session)), ("Container", link(row.session.container)),
+        ("Project", row.project), ("Language", row.language), ("Exit code", "–" if row.exit_code is None else row.exit_code),
+        ("Wall time", _amount(row.duration_ms, "ms")), ("CPU time", _amount(row.cpu_time_ms, "ms")),
+        ("Peak memory", _amount(row.peak_memory_mb, "MB")), ("Time-out", f"{row.timeout} s"),
+        ("Arguments", inert(json.dumps(row.args, ensure_ascii=False))[:2000]),
+        ("Working directory", inert(row.working_directory) or "/workspace"), ("Attempt", row.attempt),
+        ("Request id", inert(row.request_id) or "–"),
+    ]  # fmt: skip
 
-    @admin.display(description="Error")
-    def error_shown(self, execution: Execution) -> SafeString:
-        """Formatted."""
-        return pre(
-            json.dumps(execution.error, indent=1, ensure_ascii=False).replace("\\n", "\n") if execution.error else ""
-        )
 
-    @admin.action(description="Cancel the selected executions", permissions=["change"])
-    def cancel(self, request: HttpRequest, queryset: QuerySet) -> None:
-        """As the API does it."""
-        for execution in queryset:
-            submit.cancel(execution)
-            self.log_change(request, execution, "Cancelled")
-        self.message_user(request, f"{len(queryset)} cancelled.")
+def _steps(row: Execution) -> list[tuple[Any, Any]]:
+    return [
+        (row.created_at, "Submitted"), (row.started_at, "Started"), (row.cancel_requested_at, "Cancel requested"),
+        (row.completed_at, badge(row.status)),
+    ]  # fmt: skip
+
+
+def _amount(value: float | None, unit: str) -> str:
+    return "–" if value is None else f"{value:,.1f} {unit}"
+
+
+def _output(data: bytes, omitted: int, label: str) -> SafeString:
+    body = pre(as_text(data), label)
+    note = format_html('<p class="cut">{} bytes between the first and the last part were not kept.</p>', omitted)
+    return format_html("{}{}", body, note if omitted else "")

@@ -95,6 +95,10 @@ class Execution(StateModel):
             models.Index(fields=["session", "-created_at"]),
             models.Index(fields=["status", "driver"]),
             models.Index(fields=["-created_at"]),
+            # For the console: lists by status and by project, newest first, and the day of the dashboard.
+            models.Index(fields=["status", "-created_at"]),
+            models.Index(fields=["project", "-created_at"]),
+            models.Index(fields=["completed_at"]),
         ]
 
     def __str__(self) -> str:

@@ -43,3 +43,13 @@ def look(name: str) -> None:
             containers.look(container)
         except DriverError as error:
             log.warning("look_failed", container=name, error=str(error))
+
+
+def remove(name: str) -> None:
+    """Remove one container now, whoever uses it."""
+    container = Container.objects.filter(pk=name).exclude(status=ContainerStatus.REMOVED).select_related("node").first()
+    if container:
+        try:
+            containers.remove(container)
+        except DriverError as error:
+            log.warning("remove_failed", container=name, error=str(error))  # the reconciler comes again

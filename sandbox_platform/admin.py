@@ -13,10 +13,6 @@ from django.utils import timezone
 from sandbox_platform.admin_base import WatchedAdmin
 from sandbox_platform.models import SCOPES, ApiKey, Process, Project
 
-admin.site.site_header = "Sandbox Control Plane"
-admin.site.site_title = "Sandbox Control Plane"
-admin.site.index_title = "Operations"
-
 
 @admin.register(Project)
 class ProjectAdmin(admin.ModelAdmin):
@@ -69,3 +65,5 @@ class ProcessAdmin(WatchedAdmin):
 
     list_display = ["kind", "host", "pid", "beats", "started_at", "dead_at"]
     list_filter = [("dead_at", admin.EmptyFieldListFilter), "kind"]
+    keyset_column = "started_at"
+    empty_hint = "They appear here once the service runs: manage.py up."

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
+from typing import Any
 
+from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -11,9 +13,33 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from sandbox_platform.admin_base import WatchedAdmin, link, pre
-from sessions_app.models import Reason, Session
+from sandbox_platform.admin_actions import Act
+from sandbox_platform.admin_base import Card, WatchedAdmin
+from sandbox_platform.admin_lists import SinceFilter
+from sandbox_platform.admin_show import as_json, badge, grid, inert, link, moment, table, timeline
+from sessions_app.models import Reason, Session, SessionStatus
 from sessions_app.services import lifecycle
+
+RECENT = 10
+
+
+class ExtendForm(forms.Form):
+    """How much longer."""
+
+    seconds = forms.IntegerField(
+        min_value=60, max_value=3600, initial=900, label="Seconds from now", help_text="60 to 3600."
+    )
+
+
+def terminate(request: HttpRequest, session: Session, values: Mapping[str, Any]) -> bool:
+    """As the API does it, but by the operator."""
+    who = f"Terminated by the operator {request.user.get_username()}"
+    return lifecycle.end(session.pk, Reason.TERMINATED_BY_OPERATOR, who)
+
+
+def extend(request: HttpRequest, session: Session, values: Mapping[str, Any]) -> bool:
+    """As the API does it."""
+    return lifecycle.extend(session, values["seconds"])
 
 
 @admin.register(Session)
@@ -22,46 +48,104 @@ class SessionAdmin(WatchedAdmin):
 
     list_display = [
         "id",
-        "status",
+        "state",
         "status_reason",
         "project",
         "template",
         "container_link",
         "active_runs",
-        "created_at",
-        "expires_at",
+        "created",
+        "expires",
     ]
-    list_filter = ["status", "status_reason", "project", "template", "runtime_type"]
+    list_filter = ["status", SinceFilter, "status_reason", "project", "template"]
     list_select_related = ["project", "template", "container"]
-    search_fields = ["id__startswith", "container__ref__startswith"]
-    actions = ["terminate"]
-    fields = [
-        "id", "status", "status_reason", "status_detail", "project", "template", "runtime_type", "container_link", "runs",
-        ("cpu", "memory", "disk"), ("timeout", "max_concurrency", "active_runs"), "labels_shown", "env_names", "created_at",
-        "started_at", "expires_at", "last_activity_at", "ended_at", "files_saved_at", "released_at",
-    ]  # fmt: skip
+    search_fields = ["id"]
+    search_help_text = "A session's or a container's id, or its beginning"
+    search_prefixes = {"sess_": "pk__startswith", "": "container__ref__startswith", "sbx-": "container__pk__startswith"}
+    empty_hint = "They appear here once somebody creates one: POST /api/v1/sessions. Or try a template from its page."
+    acts = (
+        Act(
+            "extend", "Extend", "Extended", "The session ends so many seconds from now, whatever its time-out was before.",
+            extend, possible=lambda session: not session.ended and not session.closing, danger=False, form=ExtendForm,
+        ),
+        Act(
+            "terminate", "Terminate", "Terminated",
+            "Running code is stopped, its output so far and the workspace's files are kept, and the sandbox is removed.",
+            terminate, possible=lambda session: not session.ended,
+        ),
+    )  # fmt: skip
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet:
+        """Lists do without the large columns."""
+        rows = super().get_queryset(request)
+        match = request.resolver_match
+        if match and match.kwargs.get("object_id"):
+            return rows.select_related("container__node", "project", "template").defer("env_sealed")
+        return rows.defer(
+            "env_sealed", "labels", "env_names", "status_detail", "container__log_tail", "container__isolation"
+        )
+
+    @admin.display(description="Status")
+    def state(self, session: Session) -> SafeString:
+        """In colour."""
+        return badge(session.status)
 
     @admin.display(description="Container")
     def container_link(self, session: Session) -> SafeString | str:
         """To its page."""
         return link(session.container)
 
-    @admin.display(description="Executions")
-    def runs(self, session: Session) -> SafeString:
-        """To their list."""
+    @admin.display(description="Created")
+    def created(self, session: Session) -> SafeString | str:
+        """How long ago."""
+        return moment(session.created_at)
+
+    @admin.display(description="Expires")
+    def expires(self, session: Session) -> SafeString | str:
+        """When it runs."""
+        return moment(session.expires_at) if session.status == SessionStatus.RUNNING else "–"
+
+    def cards(self, request: HttpRequest, row: Session) -> list[Card]:
+        """Facts, what happened, its latest runs."""
+        enforced = row.container.limits_enforced if row.container else {}
+        limits = [(name, format_html("{} <span class='quiet'>{}</span>", value, enforced.get(name.lower(), "")))
+                  for name, value in (("CPU", row.cpu), ("Memory", row.memory), ("Disk", row.disk))]  # fmt: skip
+        return [
+            Card("Session", table(_facts(row))),
+            Card("Timeline", timeline(_steps(row))),
+            Card("Latest executions", self._runs(request, row), wide=True),
+            Card("Limits, and how they are enforced", table([*limits, ("Overlapping runs", row.max_concurrency)])),
+            Card("Labels", as_json(row.labels, "Labels") if row.labels else "None"),
+        ]
+
+    def _runs(self, request: HttpRequest, row: Session) -> SafeString:
+        if not request.user.has_perm("executions_app.view_execution"):
+            return format_html('<p class="quiet">{}</p>', "Not for your role.")
+        runs = row.executions.order_by("-created_at").only(
+            "id", "status", "language", "duration_ms", "created_at", "session_id"
+        )[:RECENT]  # type: ignore[attr-defined]
+        rows = [
+            (link(run), badge(run.status), run.language, f"{run.duration_ms or 0:,.1f} ms", moment(run.created_at))
+            for run in runs
+        ]
+        heads = ["Execution", "Status", "Language", "Took", "Created"]
         page = reverse("admin:executions_app_execution_changelist")
-        return format_html('<a href="{}?session__id__exact={}">Executions of this session</a>', page, session.pk)
+        more = format_html('<p><a href="{}?session__id__exact={}">All executions of this session</a></p>', page, row.pk)
+        return format_html("{}{}", grid(heads, rows, "Nothing was run in it yet."), more if rows else "")
 
-    @admin.display(description="Labels")
-    def labels_shown(self, session: Session) -> SafeString:
-        """Formatted."""
-        return pre(json.dumps(session.labels, indent=1, sort_keys=True, ensure_ascii=False))
 
-    @admin.action(description="Terminate the selected sessions", permissions=["change"])
-    def terminate(self, request: HttpRequest, queryset: QuerySet) -> None:
-        """As the API does it, but by the operator."""
-        who = f"Terminated by the operator {request.user.get_username()}"
-        ended = [session.pk for session in queryset if lifecycle.end(session.pk, Reason.TERMINATED_BY_OPERATOR, who)]
-        for session in queryset.filter(pk__in=ended):
-            self.log_change(request, session, "Terminated")
-        self.message_user(request, f"{len(ended)} terminated.")
+def _facts(row: Session) -> list[tuple[str, Any]]:
+    return [
+        ("Status", badge(row.status)), ("Why", row.status_reason or "–"), ("In words", inert(row.status_detail) or "–"),
+        ("Project", row.project), ("Template", link(row.template)), ("Container", link(row.container)),
+        ("Runtime", row.runtime_type), ("Time-out", f"{row.timeout} s"),
+        ("Expires", moment(row.expires_at) if not row.ended else "–"), ("Running now", row.active_runs),
+        ("Environment", ", ".join(f"{name}=••••" for name in row.env_names) or "–"),
+    ]  # fmt: skip
+
+
+def _steps(row: Session) -> list[tuple[Any, Any]]:
+    return [
+        (row.created_at, "Created"), (row.started_at, "Its sandbox was ready"), (row.last_activity_at, "Last activity"),
+        (row.ended_at, badge(row.status)), (row.files_saved_at, "Files saved"), (row.released_at, "Everything given back"),
+    ]  # fmt: skip

@@ -123,6 +123,7 @@ class Session(StateModel):
             models.Index(fields=["released_at", "ended_at"]),
             models.Index(fields=["node", "released_at"]),
             models.Index(fields=["-created_at"]),
+            models.Index(fields=["status", "-created_at"]),
         ]
 
     def __str__(self) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 from django.dispatch import receiver
 
 from runtime.models import Container
-from runtime.signals import container_died
+from runtime.services.operators import Manner
+from runtime.signals import container_died, container_unwanted
 from sandbox_platform.queue import Queue, enqueue
 from sessions_app.models import Reason, Session, SessionStatus
 from sessions_app.services import lifecycle
@@ -21,6 +22,18 @@ def end_with_container(sender: Any, container: Container, oom_killed: bool, node
     detail = "Its sandbox was killed for want of memory" if oom_killed else f"Its sandbox is gone: {container.detail}"
     for pk in Session.objects.filter(container=container).values_list("pk", flat=True):
         lifecycle.end(pk, reason, detail)
+
+
+@receiver(container_unwanted)
+def end_by_operator(sender: Any, container: Container, manner: Manner, who: str, **kwargs: Any) -> bool | None:
+    """The session of a container that an operator wants gone ends with it: after its runs where it is drained, else now."""
+    pk = Session.objects.filter(container=container).values_list("pk", flat=True).first()
+    if pk is None:
+        return None
+    reason = Reason.TERMINATED_BY_OPERATOR
+    if manner == Manner.DRAIN:
+        return lifecycle.close(pk, reason, f"Drained by {who}")
+    return lifecycle.end(pk, reason, f"{'Killed' if manner == Manner.KILL else 'Removed'} by {who}")
 
 
 @receiver(image_ready)

@@ -139,8 +139,8 @@ def terminate(session: Session, purge: bool = False) -> None:
             enqueue(Queue.LIFECYCLE, "sessions_app.tasks.release", session.pk)
 
 
-def close(session_id: str, reason: Reason, detail: str) -> None:
-    """At its end in time: no more runs, pending ones end; the session ends with its last running one."""
+def close(session_id: str, reason: Reason, detail: str) -> bool:
+    """At its end in time: no more runs, pending ones end; the session ends with its last running one. False if it was closing."""
     with transaction.atomic():
         closed = Session.objects.filter(pk=session_id, status=SessionStatus.RUNNING, closing="").update(
             closing=reason, status_detail=detail
@@ -148,6 +148,7 @@ def close(session_id: str, reason: Reason, detail: str) -> None:
         if closed:
             session_closing.send(sender=Session, session_id=session_id)
         end_if_done(session_id)
+    return bool(closed)
 
 
 def end_if_done(session_id: str) -> None:

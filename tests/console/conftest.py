@@ -1,0 +1,33 @@
+"""The console, by Django's own client: rows, no sandboxes."""
+
+from __future__ import annotations
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.test import Client
+
+from tests.factories import NodeFactory, TemplateImageFactory
+
+
+@pytest.fixture
+def admin(db: None) -> Client:
+    """A superuser's browser, and the rows that every installation has."""
+    NodeFactory()
+    TemplateImageFactory()
+    client = Client()
+    client.force_login(User.objects.create_superuser("root"))
+    return client
+
+
+@pytest.fixture
+def role(admin: Client):
+    """`role("Auditor")`: the browser of somebody who is that and no more."""
+
+    def make(name: str) -> Client:
+        user = User.objects.create_user(name.lower().replace(" ", "-"), is_staff=True)
+        user.groups.add(Group.objects.get(name=name))
+        client = Client()
+        client.force_login(user)
+        return client
+
+    return make

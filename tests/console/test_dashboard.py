@@ -1,0 +1,75 @@
+"""The dashboard: right numbers, each a link, and as many queries with rows as without."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from console.figures import EDGES, Histogram
+from tests.factories import ContainerFactory, ExecutionFactory, SessionFactory
+
+
+def rows() -> None:
+    now = timezone.now()
+    session = SessionFactory(running=True, started_at=now)
+    for status, code, ms in (
+        ("completed", None, 12),
+        ("completed", None, 15),
+        ("failed", "Sandbox.ExecException", 30),
+        ("timeout", "Sandbox.ExecTimeout", 1000),
+    ):
+        error = {"error_code": code} if code else None
+        ExecutionFactory(session=session, status=status, error=error, duration_ms=ms, completed_at=now, created_at=now)
+    ExecutionFactory(session=session, created_at=now - dt.timedelta(seconds=90))
+    ContainerFactory(status="warm")
+
+
+def test_its_numbers_are_those_of_the_rows(admin):
+    rows()
+    tiles = {tile.label: tile for tile in admin.get("/admin/").context["tiles"]}
+    assert (tiles["Sessions running"].value, tiles["Runs, 24 h"].value, tiles["Runs failed, 24 h"].value) == (
+        "1",
+        "4",
+        "2",
+    )
+    assert (tiles["Runs waiting"].value, tiles["Runs waiting"].note) == ("1", "oldest 2 min")
+    charts = {chart["id"]: chart for chart in admin.get("/admin/").context["charts"]}
+    assert sum(charts["runs"]["datasets"][0]["data"]) == 2
+    assert dict(zip(charts["faults"]["labels"], charts["faults"]["datasets"][0]["data"], strict=True)) == {
+        "ExecException": 1,
+        "ExecTimeout": 1,
+    }
+
+
+def test_every_number_leads_to_its_rows(admin):
+    rows()
+    context = admin.get("/admin/").context
+    urls = {tile.url for tile in context["tiles"]} | {url for chart in context["charts"] for url in chart["urls"]}
+    urls |= {node[key] for node in context["nodes"] for key in ("url", "containers_url")}
+    for url in urls:
+        assert admin.get(url).status_code == 200, url
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_more_rows_take_no_more_queries(admin, times):
+    admin.get("/admin/")
+    with CaptureQueriesContext(
+        connection,
+    ) as before:
+        admin.get("/admin/")
+    for _ in range(times):
+        rows()
+    with CaptureQueriesContext(connection) as after:
+        admin.get("/admin/")
+    assert len(after) == len(before)
+
+
+def test_percentiles_are_interpolated_between_the_edges():
+    histogram = Histogram()
+    assert histogram.percentile(0.5) is None
+    histogram.add(100, [0 if edge < 20 else 50 if edge < 50 else 100 for edge in EDGES])
+    assert (histogram.percentile(0.5), histogram.percentile(0.75), histogram.percentile(1.0)) == (20, 35, 50)

@@ -1,0 +1,87 @@
+"""Lists of rows that may be a million: pages by key, no COUNT, a fixed number of queries."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from tests.factories import ContainerFactory, ExecutionFactory, SessionFactory
+
+LISTS = ["/admin/executions_app/execution/", "/admin/sessions_app/session/", "/admin/runtime/container/"]
+
+
+def fill(count: int) -> list[str]:
+    """Executions with a session and a container each; the ids, newest first. Some share their moment."""
+    now, found = timezone.now(), []
+    for number in range(count):
+        when = now - dt.timedelta(seconds=number // 3)
+        session = SessionFactory(container=ContainerFactory(created_at=when), created_at=when, status="running")
+        found.append((when, ExecutionFactory(session=session, project=session.project, created_at=when).pk))
+    return [pk for _, pk in sorted(found, reverse=True)]
+
+
+def shown(answer) -> list[str]:
+    return [row.pk for row in answer.context["cl"].result_list]
+
+
+def test_the_pages_of_a_list_show_every_row_once_forwards_and_back(admin, monkeypatch):
+    from executions_app.admin import ExecutionAdmin
+
+    monkeypatch.setattr(ExecutionAdmin, "list_per_page", 4)
+    wanted, url, seen, pages = fill(11), LISTS[0], [], []
+    query = ""
+    while True:
+        answer = admin.get(url + query)
+        pages.append(shown(answer))
+        seen += pages[-1]
+        if not answer.context["cl"].older_url:
+            break
+        query = answer.context["cl"].older_url
+    assert seen == wanted
+    assert shown(admin.get(url + answer.context["cl"].newer_url)) == pages[-2]
+
+
+@pytest.mark.parametrize("url", LISTS)
+def test_a_list_takes_the_same_queries_whatever_its_length_and_never_counts(admin, url):
+    fill(1)
+    admin.get(url)
+    with CaptureQueriesContext(connection) as few:
+        admin.get(url)
+    fill(9)
+    with CaptureQueriesContext(connection) as many:
+        assert admin.get(url).status_code == 200
+    assert len(many) == len(few)
+    assert not [query for query in many if re.search(r"COUNT\(|OFFSET", query["sql"])]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "older=nonsense",
+        "older=2026-01-01,x",
+        "newer=,",
+        "since=1y",
+        "status__exact=nonsense",
+        "older=2026-01-01T00:00:00%2B00:00,%00",
+    ],
+)
+def test_a_query_that_makes_no_sense_is_harmless(admin, query):
+    assert admin.get(f"{LISTS[0]}?{query}", follow=True).status_code == 200
+
+
+@pytest.mark.parametrize(("url", "term"), [
+    (LISTS[0], "exec_"), (LISTS[0], "sess_"), (LISTS[1], "sess_"),
+    (LISTS[1], ""), (LISTS[2], "sbx-"), (LISTS[2], "sess_"), (LISTS[2], "\x00"),
+])  # fmt: skip
+def test_a_search_term_is_the_beginning_of_an_id(admin, url, term):
+    fill(2)
+    assert len(shown(admin.get(url, {"q": term}))) == 2
+
+
+def test_an_empty_list_says_what_to_do(admin):
+    assert "POST /api/v1/sessions" in admin.get(LISTS[1]).content.decode()
