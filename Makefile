@@ -1,7 +1,7 @@
 # make run    everything, in the foreground, until Ctrl-C        (PORT, HOST, SANDBOX_STATE_DIR, SANDBOX_RUNTIME, DATABASE_URL)
 # make test   everything that can run on this machine            (ARGS="-k files", REQUIRE=docker,postgres,bubblewrap)
 
-.PHONY: run test lint format openapi
+.PHONY: run test lint format openapi bench
 VENV := .venv
 SOURCES := pyproject.toml uv.lock
 
@@ -30,3 +30,8 @@ $(VENV)/.ready-to-run: $(SOURCES)
 
 $(VENV)/.ready-to-test: $(SOURCES)
 	@deploy/install test
+
+# Docker driver, PostgreSQL, and the peers in the same run: ARGS="--quick" to see that it works.
+bench: $(VENV)/.ready-to-test
+	@$(VENV)/bin/uv sync --frozen --quiet --group bench
+	@$(VENV)/bin/python -m bench $(ARGS)

@@ -60,7 +60,7 @@ CACHE_DIR = Path(env.str("SANDBOX_CACHE_DIR", str(Path.home() / ".cache" / "sand
 WEB_HOST = env.str("HOST", "127.0.0.1")
 WEB_PORT = env.int("PORT", 8000)
 WEB_PROCESSES = env.int("WEB_PROCESSES", 1)
-WEB_THREADS = env.int("WEB_THREADS", 32)
+WEB_THREADS = env.int("WEB_THREADS", 64)
 # The part of the threads of a process that may wait or stream at one moment; beyond it `wait` answers at once.
 WEB_WAIT_SHARE = env.float("WEB_WAIT_SHARE", 0.75)
 LIFECYCLE_WORKERS = env.int("LIFECYCLE_WORKERS", 4)

@@ -1,0 +1,267 @@
+"""`make bench [ARGS="--quick"]`: starts a service (Docker driver, PostgreSQL) and measures it beside its peers."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from bench import load, peers
+from bench.client import Client
+from bench.figures import Report, interleave, percentile
+from tests import postgres
+from tests.e2e.service import Service
+
+HELLO = "def handler(event):\n    return {'hello': event['name']}"
+EVENT = {"event": {"name": "Alice"}}
+PANDAS = "import pandas\n\ndef handler(event):\n    return pandas.DataFrame({'a': [1]}).sum().to_dict()"
+SLEEP = "import time\n\ndef handler(event):\n    time.sleep(event['seconds'])"
+RESULTS = Path(__file__).parent / "results"
+
+
+class Bench:
+    """One run against one service."""
+
+    def __init__(self, service: Service, rounds: int, runtime: str) -> None:
+        self.service, self.rounds, self.runtime = service, rounds, runtime
+        self.report = Report()
+        self.client = self.new_client()
+
+    def new_client(self) -> Client:
+        """Its own connection."""
+        return Client(self.service.port, self.service.token)
+
+    def image(self, template: str) -> str:
+        """The image that the peers run."""
+        return self.client.call("GET", f"/api/v1/templates/{template}")["image"]
+
+    def runs(self) -> None:
+        """One run at a time, beside the peers."""
+        print("One run at a time")
+        hello, science = (
+            self.client.session(),
+            self.client.session("python-datascience", resources={"cpu": "1", "memory": "1Gi"}),
+        )
+        with ExitStack() as stack:
+            cases: dict[str, Callable[[], object]] = {
+                "GET /health": lambda: self.client.call("GET", "/health"),
+                "submit": lambda: self.client.submit(hello, HELLO, **EVENT),
+                "hello, Prefer: wait": lambda: self.client.run(hello, HELLO, **EVENT),
+                "hello, submit and long-poll": lambda: self.long_poll(hello),
+                "pandas, Prefer: wait": lambda: self.client.run(science, PANDAS),
+            }
+            basic, data = self.image("python-basic"), self.image("python-datascience")
+            for name, make, *args in (
+                ("peer: docker exec python3", peers.DockerExec, basic),
+                ("peer: docker exec python3, pandas", peers.DockerExec, data, peers.PANDAS),
+                ("peer: docker run", peers.DockerRun, basic),
+                ("peer: jupyter kernel", peers.JupyterKernel),
+                ("peer: llm-sandbox", peers.LlmSandbox, basic),
+            ):
+                peer = peers.available(make, *args)
+                if peer is not None:
+                    stack.callback(peer.close)
+                    cases[name] = peer
+            self.report.add(interleave(cases, self.rounds))
+        p = self.report.p
+        bar = self.report.bar
+        bar(
+            "hello by Prefer: wait, p50 / docker exec python3 -c",
+            p("hello, Prefer: wait") / p("peer: docker exec python3"),
+            0.20,
+            0.10,
+        )
+        bar("the same importing pandas", p("pandas, Prefer: wait") / p("peer: docker exec python3, pandas"), 0.06, 0.03)
+        bar("hello / warm Jupyter kernel", p("hello, Prefer: wait") / p("peer: jupyter kernel"), 1.5, 1.0)
+        bar("submit p95 / GET /health p95", p("submit", 95) / p("GET /health", 95), 4, 2.5)
+        bar(
+            "submit to terminal by long-poll / Prefer: wait",
+            p("hello, submit and long-poll") / p("hello, Prefer: wait"),
+            2.0,
+            1.4,
+        )
+        self.client.end(hello)
+        self.client.end(science)
+
+    def long_poll(self, session_id: str) -> None:
+        """Submit, then wait for the result."""
+        submitted = self.client.submit(session_id, HELLO, **EVENT)
+        result = self.client.call("GET", f"/api/v1/executions/{submitted['execution_id']}/result?wait=60")
+        if result["status"] != "success":
+            raise RuntimeError(f"long-poll: {result}")
+
+    def starts(self) -> None:
+        """Sessions, warm and cold, beside `docker run`."""
+        print("Starts")
+        rounds = max(5, self.rounds // 5)
+        ended: list[str] = []
+
+        def warm_to_running() -> None:
+            ended.append(self.client.session())
+
+        def warm_to_result() -> None:
+            ended.append(self.client.session())
+            self.client.run(ended[-1], HELLO, **EVENT)
+
+        def cold_to_running() -> None:
+            ended.append(self.client.session(resources={"memory": "300Mi"}))
+
+        def tidy() -> None:
+            """Outside the measured time: end, and let the pool fill up again."""
+            while ended:
+                self.client.end(ended.pop())
+            self.await_pool()
+
+        peer = peers.DockerRun(self.image("python-basic"))
+        cases = {
+            "create (warm) to running": warm_to_running,
+            "create (warm) to first result": warm_to_result,
+            "create (cold) to running": cold_to_running,
+            "peer: docker run (starts)": peer,
+        }
+        samples: dict[str, list[float]] = {name: [] for name in cases}
+        for _ in range(rounds):
+            for name, case in cases.items():
+                tidy()
+                samples[name] += interleave({name: case}, 1, warm_up=0)[name]
+        tidy()
+        self.report.add(samples)
+        p, bar = self.report.p, self.report.bar
+        bar(
+            "create (warm) to running, p50 / docker run",
+            p("create (warm) to running") / p("peer: docker run (starts)"),
+            0.15,
+            0.08,
+        )
+        bar(
+            "create (warm) to first result / docker run",
+            p("create (warm) to first result") / p("peer: docker run (starts)"),
+            0.25,
+            0.12,
+        )
+        bar(
+            "create (cold) to running / docker run",
+            p("create (cold) to running") / p("peer: docker run (starts)"),
+            1.5,
+            1.2,
+        )
+
+    def await_pool(self) -> None:
+        """Until two containers are warm."""
+        deadline = time.monotonic() + 60
+        while b'sandbox_containers{status="warm"} 2.0' not in self.metrics() and time.monotonic() < deadline:
+            time.sleep(0.1)
+
+    def metrics(self) -> bytes:
+        """The text of /metrics."""
+        import urllib.request
+
+        with urllib.request.urlopen(f"{self.service.url}/metrics", timeout=30) as answer:
+            return answer.read()
+
+    def throughput(self, seconds: float) -> None:
+        """Runs per second."""
+        print("Throughput")
+        sessions = [self.client.session(max_concurrency=16) for _ in range(4)]
+
+        def make(number: int) -> Callable[[], object]:
+            client, session_id = self.new_client(), sessions[number % 4]
+            return lambda: client.run(session_id, HELLO, **EVENT)
+
+        for concurrency in (1, 4, 16, 64):
+            rate = load.throughput(make, concurrency, seconds)
+            self.report.figure(f"runs at concurrency {concurrency}", rate, "1/s")
+            if concurrency == 16:
+                self.report.bar("runs per second at concurrency 16", rate, 100, 200, at_least=True)
+        for session_id in sessions:
+            self.client.end(session_id)
+
+    def sleepers(self, sessions: int, runs: int) -> None:
+        """Hello while many runs sleep, and what each weighs outside its sandbox."""
+        print(f"{sessions * runs} sleeping runs")
+        hello = self.client.session()
+        call = {"hello": lambda: self.client.run(hello, HELLO, **EVENT)}
+        idle = percentile(interleave(call, self.rounds)["hello"], 50)
+        held = [
+            self.client.session(max_concurrency=16, resources={"memory": "256Mi", "cpu": "0.5"})
+            for _ in range(sessions)
+        ]
+        root = self.service.process.pid if self.service.process else 0
+        before = load.weight_mb(root)
+        for session_id in held:
+            for _ in range(runs):
+                self.client.submit(session_id, SLEEP, timeout=600, event={"seconds": 300})
+        self.await_running(sessions * runs)
+        busy = percentile(interleave(call, self.rounds)["hello"], 50)
+        each = (load.weight_mb(root) - before) / (sessions * runs)
+        self.report.figure("hello while all sleep, p50", busy, "ms")
+        self.report.figure("memory of ours per sleeping run", each, "MB")
+        self.report.bar(f"hello p50 while {sessions * runs} runs sleep / idle", busy / idle, 1.5, 1.2)
+        self.report.bar("memory of our processes per sleeping run, MB", each, 0.2, 0.05)
+        for session_id in [*held, hello]:
+            self.client.end(session_id)
+
+    def await_running(self, count: int) -> None:
+        """Until so many executions run."""
+        deadline = time.monotonic() + 120
+        while f'sandbox_executions{{status="running"}} {count}.0'.encode() not in self.metrics():
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"not all {count} runs started")
+            time.sleep(0.2)
+
+    def outputs(self) -> None:
+        """Runs that print a lot: drained, the ends kept."""
+        print("Output")
+        session_id = self.client.session()
+        for megabytes in (1, 10, 100):
+            code = f"import sys\nfor _ in range({megabytes}):\n    sys.stdout.write('x' * 1048576)"
+            samples = interleave(
+                {f"output of {megabytes} MB": lambda code=code: self.client.run(session_id, code)}, 5, warm_up=1
+            )
+            self.report.add(samples)
+        self.client.end(session_id)
+
+    def idle_sandbox(self) -> None:
+        """What a sandbox weighs that does nothing."""
+        session_id = self.client.session()
+        container = self.client.call("GET", f"/api/v1/sessions/{session_id}")["container_id"]
+        stats = self.client.call("GET", f"/api/v1/containers/{container}/stats")
+        self.report.figure("memory of an idle sandbox", stats["memory_bytes"] / 2**20, "MB")
+        self.client.end(session_id)
+
+
+def main() -> int:
+    """The exit code: 0; bars that are missed are printed, not judged."""
+    parser = argparse.ArgumentParser(prog="bench")
+    parser.add_argument("--quick", action="store_true", help="few rounds: to see that it works")
+    parser.add_argument("--runtime", default="docker", choices=("docker", "bubblewrap"))
+    parser.add_argument("--only", default="", help="parts by commas: runs,starts,throughput,sleepers,outputs,idle")
+    options = parser.parse_args()
+    only = options.only.split(",") if options.only else []
+    rounds = 10 if options.quick else 100
+    with ExitStack() as stack:
+        url = stack.enter_context(postgres.server(durable=True))
+        service = Service(options.runtime, DATABASE_URL=url)
+        stack.callback(service.remove)
+        service.start(seconds=900)
+        bench = Bench(service, rounds, options.runtime)
+        parts: dict[str, Callable[[], None]] = {
+            "runs": bench.runs,
+            "starts": bench.starts,
+            "throughput": lambda: bench.throughput(3 if options.quick else 10),
+            "sleepers": lambda: bench.sleepers(4 if options.quick else 32, 16),
+            "outputs": bench.outputs,
+            "idle": bench.idle_sandbox,
+        }
+        for name, part in parts.items():
+            if not only or name in only:
+                part()
+        print(f"\n{bench.report.table()}\n\nRaw figures: {bench.report.write(RESULTS)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

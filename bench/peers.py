@@ -1,0 +1,107 @@
+"""What others do with the same work, on the same engine and image."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+PRINT = "print(1)"
+PANDAS = "import pandas; print(pandas.DataFrame({'a': [1]}).sum().to_dict())"
+
+
+class DockerExec:
+    """`docker exec CONTAINER python3 -c CODE` in a container that is up."""
+
+    def __init__(self, image: str, code: str = PRINT) -> None:
+        self._code = code
+        command = [
+            "docker",
+            "run",
+            "-d",
+            "--rm",
+            "--network",
+            "none",
+            "--entrypoint",
+            "sleep",
+            "-e",
+            f"PYTHONPATH={SITE}",
+            image,
+            "7200",
+        ]
+        self._container = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    def __call__(self) -> None:
+        subprocess.run(
+            ["docker", "exec", self._container, "python3", "-c", self._code], capture_output=True, check=True
+        )
+
+    def close(self) -> None:
+        subprocess.run(["docker", "rm", "-f", self._container], capture_output=True, check=True)
+
+
+SITE = "/opt/sandbox/site"
+
+
+class DockerRun:
+    """`docker run --rm --network none IMAGE python3 -c 'print(1)'`."""
+
+    def __init__(self, image: str) -> None:
+        self._command = ["docker", "run", "--rm", "--network", "none", "--entrypoint", "python3", image, "-c", PRINT]
+
+    def __call__(self) -> None:
+        subprocess.run(self._command, capture_output=True, check=True)
+
+    def close(self) -> None:
+        """Nothing stays."""
+
+
+class JupyterKernel:
+    """A warm ipykernel: from `execute` to `idle`, by jupyter_client."""
+
+    def __init__(self) -> None:
+        from jupyter_client.manager import start_new_kernel
+
+        self._manager, self._client = start_new_kernel(kernel_name="python3")
+
+    def __call__(self) -> None:
+        self._client.execute_interactive("1 + 1", output_hook=lambda _: None, timeout=60)
+
+    def close(self) -> None:
+        self._client.stop_channels()
+        self._manager.shutdown_kernel(now=True)
+
+
+class LlmSandbox:
+    """llm-sandbox's session on the same image, kept open: one `run` each."""
+
+    def __init__(self, image: str) -> None:
+        from llm_sandbox import SandboxSession
+
+        self._session: Any = SandboxSession(lang="python", image=image, skip_environment_setup=True, keep_template=True)
+        self._session.open()
+
+    def __call__(self) -> None:
+        answer = self._session.run(PRINT)
+        if answer.exit_code:
+            raise RuntimeError(answer.stderr)
+
+    def close(self) -> None:
+        self._session.close()
+
+
+def available(make: Any, *args: Any) -> Any | None:
+    """The peer, or None (and why) where it can't be had here."""
+    try:
+        peer = make(*args)
+        peer()
+        return peer
+    except Exception as error:
+        print(f"  left out: {make.__name__}: {str(error)[:200]}", file=sys.stderr)
+        return None
+
+
+def docker_host() -> str:
+    """The engine that all of them use."""
+    return os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
