@@ -87,6 +87,8 @@ def _welcome(credentials: setup.Credentials, unready: list[str], seconds: float)
         say("token", f"{credentials.token}  (shown this once, kept in {token_file})")
     else:
         say("token", f"in {token_file}")
+    if settings.WEB_HOST not in ("127.0.0.1", "localhost", "::1"):
+        say("note", f"other machines must use a name in ALLOWED_HOSTS (now {', '.join(settings.ALLOWED_HOSTS)})")
     if unready:
         say("preparing", f"{', '.join(unready)}: sessions of them wait until they are ready")
     line()
