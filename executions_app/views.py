@@ -35,6 +35,7 @@ from sandbox_platform.prefer import MAXIMUM, wait_seconds, waiting_place
 from sandbox_platform.renderers import AnyAccept
 from sessions_app import views as sessions
 from sessions_app.models import Session
+from sessions_app.services import lifecycle
 
 HELLO = (
     'def handler(event):\n    name = event.get("name", "World")\n'
@@ -67,11 +68,12 @@ RESULT_EXAMPLE = {
 
 
 def find(request: Request, execution_id: str) -> Execution:
-    """The caller's execution, or 404."""
+    """The caller's execution, or 404. Counts as activity of its session."""
     rows = Execution.objects.select_related("session__container").filter(project=key_of(request).project)
     execution = rows.filter(pk=execution_id).first() if "\0" not in execution_id else None
     if execution is None:
         raise ApiError("ExecutionNotFound", f"Execution '{execution_id[:100]}' does not exist")
+    lifecycle.touch(execution.session)
     return execution
 
 
