@@ -66,12 +66,12 @@ class TemplatesView(APIView):
     def _create(self, columns: dict[str, Any]) -> Response:
         pk = columns.pop("id")
         columns.setdefault("image", f"sandbox/{pk}")
-        if Template.objects.visible().filter(pk=pk).exists():
+        if Template.objects.kept().filter(pk=pk).exists():
             raise ApiError(
                 "Conflict", f"Template '{pk}' exists already", solution="PUT replaces it; or choose another id"
             )
         template, _ = Template.objects.update_or_create(
-            pk=pk, defaults={"deleted_at": None, "deprecated_at": None, **columns}
+            pk=pk, defaults={"deleted_at": None, "deprecated_at": None, "draft": False, **columns}
         )
         curation.prepare_everywhere(template)
         return Response(TemplateOut(template).data, status=201, headers={"Location": f"/api/v1/templates/{pk}"})
@@ -112,8 +112,12 @@ class TemplateView(APIView):
         with transaction.atomic():
             template = find(template_id)
             if curation.in_use(template):
-                raise ApiError("Conflict", f"Template '{template_id}' is in use by live sessions",
-                               solution="Deprecate it ('deprecated': true): it takes no new sessions, and can be deleted once they have ended")  # fmt: skip
+                raise ApiError(
+                    "Conflict",
+                    f"Template '{template_id}' is in use by live sessions",
+                    solution="Deprecate it ('deprecated': true): it takes no new sessions then, and can be deleted "
+                    "once they have ended",
+                )
             Template.objects.filter(pk=template.pk).update(deleted_at=timezone.now())
         return Response(status=204)
 
