@@ -35,16 +35,17 @@ def prepare_database() -> None:
 
     with step("database") as current:
         try:
-            executor = MigrationExecutor(connection)
-            pending = executor.migration_plan(executor.loader.graph.leaf_nodes())
-            if pending:
-                call_command("migrate", interactive=False, verbosity=0)
-            templates.load_seeds()
+            connection.ensure_connection()
         except DatabaseError as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise CannotStart(
                 f"The database {_database_name()} can't be used: {reason}. Check DATABASE_URL."
             ) from error
+        executor = MigrationExecutor(connection)
+        pending = executor.migration_plan(executor.loader.graph.leaf_nodes())
+        if pending:
+            call_command("migrate", interactive=False, verbosity=0)
+        templates.load_seeds()
         current.done(
             f"{_database_name()}, {len(pending)} migrations applied" if pending else f"{_database_name()}, up to date"
         )
