@@ -9,7 +9,7 @@ from django.db.models.functions import Now
 
 from sandbox_platform import ids
 from sandbox_platform.states import Arrows, StateModel
-from templates_app.models import Template
+from templates_app.models import Template, TemplateVersion
 
 
 class RuntimeType(models.TextChoices):
@@ -97,6 +97,10 @@ class Container(StateModel):
     ref = models.CharField(max_length=64, null=True, unique=True, editable=False, help_text="The engine's own id.")  # noqa: DJ001
     node = models.ForeignKey(Node, on_delete=models.PROTECT, related_name="containers")
     template = models.ForeignKey(Template, on_delete=models.PROTECT, related_name="containers")
+    version = models.ForeignKey(
+        TemplateVersion, null=True, on_delete=models.SET_NULL, related_name="+",
+        help_text="Of the template, where it is tried before it is published.",
+    )  # fmt: skip
     runtime_type = models.CharField(max_length=20, choices=RuntimeType.choices)
     status = models.CharField(max_length=10, choices=ContainerStatus.choices, default=ContainerStatus.CREATING)
     image = models.CharField(max_length=500)

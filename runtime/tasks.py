@@ -6,8 +6,9 @@ import structlog
 
 from runtime.drivers.errors import DriverError
 from runtime.models import Container, ContainerStatus, Node
-from runtime.services import containers, nodes, pool
+from runtime.services import containers, nodes, pool, smoke
 from sandbox_platform.queue import Queue, enqueue
+from templates_app import building
 from templates_app.models import Template
 
 log = structlog.get_logger(__name__)
@@ -53,3 +54,8 @@ def remove(name: str) -> None:
             containers.remove(container)
         except DriverError as error:
             log.warning("remove_failed", container=name, error=str(error))  # the reconciler comes again
+
+
+def build_template(build_id: int) -> None:
+    """Make one build of a template's version and try it in a sandbox."""
+    building.run(build_id, smoke.test)

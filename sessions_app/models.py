@@ -11,7 +11,7 @@ from runtime.models import Container, Node, RuntimeType
 from sandbox_platform import crypto, ids
 from sandbox_platform.models import Project
 from sandbox_platform.states import Arrows, StateModel
-from templates_app.models import Template
+from templates_app.models import Template, TemplateVersion
 
 
 class SessionStatus(models.TextChoices):
@@ -85,6 +85,10 @@ class Session(StateModel):
     id = models.CharField(primary_key=True, max_length=32, default=ids.session_id, editable=False)
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="sessions")
     template = models.ForeignKey(Template, on_delete=models.PROTECT, related_name="sessions")
+    version = models.ForeignKey(
+        TemplateVersion, null=True, on_delete=models.SET_NULL, related_name="+", editable=False,
+        help_text="Of the template, where it is tried before it is published.",
+    )  # fmt: skip
     status = models.CharField(max_length=10, choices=SessionStatus.choices, default=SessionStatus.CREATING)
     status_reason = models.CharField(max_length=32, choices=Reason.choices, blank=True)
     status_detail = models.TextField(blank=True)

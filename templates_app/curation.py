@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from templates_app import services
+from templates_app import services, versions
 from templates_app.models import Template, TemplateImage
 
 LIVE = ("creating", "running")
 
 
 def prepare_everywhere(template: Template) -> None:
-    """Order its image for every kind of runtime that this installation has prepared templates for."""
+    """Its row was written: keep that as its published version, and order its image for every kind of runtime there is."""
+    versions.record(template)
     kinds = set(TemplateImage.objects.values_list("runtime_type", flat=True).distinct())
     for kind in kinds:
         services.image_for(template, kind)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from django.conf import settings
 from django.core.validators import RegexValidator
 from django.db import models
+from django.db.models.functions import Now
 
 from sandbox_platform.states import Arrows, StateModel
 
@@ -25,6 +27,10 @@ class TemplateQuerySet(models.QuerySet):
 
     def visible(self) -> TemplateQuerySet:
         """Those that the API shows."""
+        return self.filter(deleted_at=None, draft=False)
+
+    def kept(self) -> TemplateQuerySet:
+        """Those that operators see: drafts too."""
         return self.filter(deleted_at=None)
 
 
@@ -54,6 +60,9 @@ class Template(models.Model):
     oci_runtime = models.CharField(max_length=32, default="runc", help_text="runc, or runsc for gVisor. Docker only.")
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
+    draft = models.BooleanField(
+        default=False, editable=False, help_text="Never published: operators see it, the API does not."
+    )
     deprecated_at = models.DateTimeField(null=True, blank=True, help_text="Takes no new sessions from then on.")
     deleted_at = models.DateTimeField(
         null=True, blank=True, editable=False, help_text="Hidden; the row stays for the sessions that had it."
@@ -111,3 +120,105 @@ class TemplateImage(StateModel):
 
     def __str__(self) -> str:
         return f"{self.template_id} for {self.runtime_type}"
+
+
+class VersionStatus(models.TextChoices):
+    """Of a TemplateVersion."""
+
+    DRAFT = "draft"
+    PUBLISHED = "published"
+    RETIRED = "retired"
+
+
+# Columns of a template that say where it is in its life rather than what it is.
+NOT_IN_SPEC = frozenset({"id", "created_at", "updated_at", "deprecated_at", "deleted_at", "draft"})
+
+
+class TemplateVersion(models.Model):
+    """What a template said at some time: `spec` has every column that decides what its sessions get.
+
+    draft -> published -> retired -> published ... One version of a template is published: its spec is the template's own row.
+    A version that is published again after another one is a roll-back.
+    """
+
+    template = models.ForeignKey(Template, on_delete=models.CASCADE, related_name="versions")
+    number = models.PositiveIntegerField()
+    spec = models.JSONField()
+    status = models.CharField(max_length=10, choices=VersionStatus.choices, default=VersionStatus.DRAFT)
+    note = models.CharField(max_length=200, blank=True)
+    author = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+",
+        help_text="Nobody where it came through the API or from a file.",
+    )  # fmt: skip
+    created_at = models.DateTimeField(db_default=Now())
+    published_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["-created_at"]
+        constraints = [models.UniqueConstraint(fields=["template", "number"], name="one_version_per_number")]
+
+    def __str__(self) -> str:
+        return f"{self.template_id} v{self.number}"
+
+    def as_template(self) -> Template:
+        """The template as this version has it. Not saved, and not to be."""
+        known = {field.name for field in Template._meta.concrete_fields}
+        return Template(pk=self.template_id, **{name: value for name, value in self.spec.items() if name in known})
+
+
+class BuildStatus(models.TextChoices):
+    """Of a TemplateBuild."""
+
+    QUEUED = "queued"
+    BUILDING = "building"
+    TESTING = "testing"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class TemplateBuild(StateModel):
+    """One attempt to make a version ready for one kind of runtime, with its log.
+
+    queued -> building | cancelled; building -> testing | failed | cancelled; testing -> succeeded | failed | cancelled.
+    """
+
+    ARROWS: ClassVar[Arrows] = {
+        BuildStatus.QUEUED: frozenset({BuildStatus.BUILDING, BuildStatus.CANCELLED, BuildStatus.FAILED}),
+        BuildStatus.BUILDING: frozenset({BuildStatus.TESTING, BuildStatus.FAILED, BuildStatus.CANCELLED}),
+        BuildStatus.TESTING: frozenset({BuildStatus.SUCCEEDED, BuildStatus.FAILED, BuildStatus.CANCELLED}),
+        BuildStatus.SUCCEEDED: frozenset(),
+        BuildStatus.FAILED: frozenset(),
+        BuildStatus.CANCELLED: frozenset(),
+    }
+
+    version = models.ForeignKey(TemplateVersion, on_delete=models.CASCADE, related_name="builds")
+    runtime_type = models.CharField(max_length=20)
+    status = models.CharField(max_length=10, choices=BuildStatus.choices, default=BuildStatus.QUEUED)
+    log = models.TextField(blank=True)
+    ref = models.CharField(max_length=500, blank=True)
+    fingerprint = models.CharField(max_length=64, blank=True)
+    digest = models.CharField(max_length=80, blank=True)
+    packages = models.JSONField(default=list, help_text='Frozen: ["numpy==2.1.0"].')
+    size_bytes = models.PositiveBigIntegerField(default=0)
+    smoke = models.JSONField(
+        default=list, help_text="What the smoke test asked, and what came: [name, passed, detail]."
+    )
+    requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
+    builder = models.UUIDField(null=True, help_text="The process that builds it.")
+    cancel_requested_at = models.DateTimeField(null=True)
+    created_at = models.DateTimeField(db_default=Now())
+    started_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["-created_at"]
+        indexes = [models.Index(fields=["status", "-created_at"])]
+
+    def __str__(self) -> str:
+        return f"{self.version} for {self.runtime_type}"
+
+    @property
+    def done(self) -> bool:
+        """True in a final state."""
+        return self.status in (BuildStatus.SUCCEEDED, BuildStatus.FAILED, BuildStatus.CANCELLED)

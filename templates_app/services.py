@@ -16,22 +16,27 @@ from sandbox_platform.queue import Queue, depth, enqueue
 from templates_app.images.base import Bootstrap, Builder, BuildFailed, Recipe, Say
 from templates_app.images.bubblewrap import BubblewrapBuilder
 from templates_app.images.docker import DockerBuilder
-from templates_app.models import ImageStatus, Template, TemplateImage
+from templates_app.models import BuildStatus, ImageStatus, Template, TemplateBuild, TemplateImage
 from templates_app.signals import image_ready
 
 log = structlog.get_logger(__name__)
 SEEDS = Path(__file__).with_name("seeds.yaml")
 BUILDERS: dict[str, Any] = {"docker": DockerBuilder, "bubblewrap": BubblewrapBuilder}
 MAX_ATTEMPTS = 3
+# Images of earlier versions that stay for a roll-back.
+KEPT = 5
 
 
 def load_seeds() -> list[str]:
     """Add the seeded templates that are missing. Their ids. What an operator changed or deleted stays as it is."""
+    from templates_app import versions  # which builds upon this
+
     added = []
     with transaction.atomic():
         for seed in yaml.safe_load(SEEDS.read_text()):
             template, created = Template.objects.get_or_create(id=seed["id"], defaults=seed)
             if created:
+                versions.record(template, note="Seeded")
                 added.append(template.pk)
     return added
 
@@ -65,13 +70,26 @@ def retry_due() -> None:
 
 def building() -> bool:
     """Whether a living process is preparing an image."""
-    return TemplateImage.objects.filter(status=ImageStatus.BUILDING, builder__in=_living()).exists()
+    images = TemplateImage.objects.filter(status=ImageStatus.BUILDING, builder__in=_living())
+    builds = TemplateBuild.objects.filter(status__in=[BuildStatus.BUILDING, BuildStatus.TESTING], builder__in=_living())
+    return images.exists() or builds.exists()
 
 
 def rebuild(template: Template) -> None:
     """The template changed, or an operator asks: make its images anew. Sessions use the last good ones meanwhile."""
     for image in TemplateImage.objects.filter(template=template):
         image.move(ImageStatus.PENDING, attempts=0, detail="Waiting to be prepared")
+        _order(image)
+
+
+def check_images(template: Template, except_for: set[str]) -> None:
+    """After a change: order a look at each image, which is made anew where it does not fit any more.
+
+    Those of the kinds `except_for` are looked at too, but are taken as ready until then.
+    """
+    for image in TemplateImage.objects.filter(template=template):
+        if image.runtime_type not in except_for:
+            image.move(ImageStatus.PENDING, attempts=0, detail="Waiting to be prepared")
         _order(image)
 
 
@@ -86,7 +104,7 @@ def prepare(
     if template is None:
         return None
     image, _ = TemplateImage.objects.get_or_create(template=template, runtime_type=runtime_type)
-    recipe = _recipe(template, bootstrap)
+    recipe = recipe_of(template, bootstrap)
     try:
         if image.status == ImageStatus.READY and _up_to_date(image, recipe):
             return image
@@ -106,14 +124,28 @@ def prune(runtime_type: str, in_use: set[str]) -> list[str]:
     if building():
         return []
     rows = TemplateImage.objects.filter(runtime_type=runtime_type)
-    removed = _builder(runtime_type).prune(in_use | set(rows.exclude(ref="").values_list("ref", flat=True)))
+    named = set(rows.exclude(ref="").values_list("ref", flat=True)) | _kept_builds(runtime_type)
+    removed = builder_of(runtime_type).prune(in_use | named)
     if removed:
         log.info("images_removed", runtime=runtime_type, images=removed)
     return removed
 
 
+def _kept_builds(runtime_type: str) -> set[str]:
+    """Images that a roll-back may want: of the last KEPT good builds of each template."""
+    good = TemplateBuild.objects.filter(
+        runtime_type=runtime_type, status=BuildStatus.SUCCEEDED, version__template__deleted_at=None
+    )
+    kept: dict[str, list[str]] = {}
+    for template, ref in good.order_by("-created_at").values_list("version__template_id", "ref"):
+        refs = kept.setdefault(template, [])
+        if ref not in refs and len(refs) < KEPT:
+            refs.append(ref)
+    return {ref for refs in kept.values() for ref in refs}
+
+
 def _up_to_date(image: TemplateImage, recipe: Recipe) -> bool:
-    builder = _builder(image.runtime_type)
+    builder = builder_of(image.runtime_type)
     fingerprint = builder.fingerprint(recipe, lambda line: None)
     return image.fingerprint == fingerprint and builder.find(recipe, fingerprint) == image.ref
 
@@ -136,7 +168,7 @@ def _build(image: TemplateImage, recipe: Recipe, say: Say) -> None:
         TemplateImage.objects.filter(pk=image.pk, status=ImageStatus.BUILDING).update(detail=line)
         say(line)
 
-    builder = _builder(image.runtime_type)
+    builder = builder_of(image.runtime_type)
     fingerprint = builder.fingerprint(recipe, tell)
     ref = builder.find(recipe, fingerprint) or builder.build(recipe, fingerprint, tell)
     if _mine(image).move(ImageStatus.READY, ref=ref, fingerprint=fingerprint, detail="", builder=None, attempts=0):
@@ -161,7 +193,8 @@ def _living() -> Any:
     return Process.objects.filter(dead_at=None).values("id")
 
 
-def _builder(runtime_type: str) -> Builder:
+def builder_of(runtime_type: str) -> Builder:
+    """What makes images for that kind of runtime. Raises BuildFailed."""
     if runtime_type not in BUILDERS:
         raise BuildFailed(f"There are no images for the runtime {runtime_type!r}")
     builder: Builder = BUILDERS[runtime_type]()
@@ -177,7 +210,8 @@ def weight(template: Template) -> tuple[int, str]:
     return (2 * len(template.pre_installed_packages) + ("javascript" in template.languages), template.pk)
 
 
-def _recipe(template: Template, bootstrap: Bootstrap) -> Recipe:
+def recipe_of(template: Template, bootstrap: Bootstrap) -> Recipe:
+    """What goes into its image."""
     return Recipe(
         template_id=template.pk,
         image=template.image,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from templates_app import services
+from templates_app import building, services
 
 
 def prepare_image(template_id: str, runtime_type: str) -> None:
@@ -12,4 +12,5 @@ def prepare_image(template_id: str, runtime_type: str) -> None:
 
 def tick() -> None:
     """Now and then: order again what failed or was lost."""
+    building.bury_the_dead()
     services.retry_due()

@@ -21,6 +21,7 @@ LOG_TAIL_LINES = 200
 
 def spec_of(container: Container, boot_timeout: float) -> SandboxSpec:
     """What the driver is asked for. `boot_timeout` in seconds."""
+    template = container.version.as_template() if container.version else container.template
     return SandboxSpec(
         name=container.name,
         image=container.image,
@@ -30,9 +31,9 @@ def spec_of(container: Container, boot_timeout: float) -> SandboxSpec:
             disk=resources.size(container.disk),
         ),
         slots=container.slots,
-        preload=tuple(container.template.preload),
+        preload=tuple(template.preload),
         labels={"sbx.template": container.template_id},
-        oci_runtime=container.template.oci_runtime,
+        oci_runtime=template.oci_runtime,
         boot_timeout=boot_timeout,
     )
 

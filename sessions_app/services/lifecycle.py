@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from django.conf import settings
-from django.db import transaction
-from django.db.models import F, Q
+from django.db import connection, transaction
+from django.db.models import Q
 from django.db.models.functions import Now
 
 from runtime.services import capacity, containers, nodes, pool
-from sandbox_platform import crypto, wakeups
+from sandbox_platform import crypto, direct, wakeups
 from sandbox_platform.errors import ApiError, invalid
 from sandbox_platform.models import Project
 from sandbox_platform.queue import Queue, enqueue
@@ -22,15 +22,20 @@ from sessions_app.services import workspace
 from sessions_app.signals import session_closing, session_ended, session_purged, session_running
 from templates_app import resources
 from templates_app import services as templates
-from templates_app.models import Template
+from templates_app.models import Template, TemplateVersion
 
 log = structlog.get_logger(__name__)
 # Seconds that the runs of an ended session get to hand over their output.
 RUNS_GRACE = 5.0
 
 
-def create(project: Project, template: Template, values: dict[str, Any]) -> Session:
-    """A session in `creating`, and the order to provision it. `values` are validated. Call inside a transaction."""
+def create(
+    project: Project, template: Template, values: dict[str, Any], version: TemplateVersion | None = None
+) -> Session:
+    """A session in `creating`, and the order to provision it. `values` are validated. Call inside a transaction.
+
+    With `version` it is of a build of that version instead of the published one: operators try it so.
+    """
     amounts = {**template.default_resources, **values.get("resources", {})}
     cpu_millis, memory_bytes = _servable(amounts)
     node = capacity.admit(template.pk, cpu_millis, memory_bytes)
@@ -44,6 +49,7 @@ def create(project: Project, template: Template, values: dict[str, Any]) -> Sess
     session = Session.objects.create(
         project=project,
         template=template,
+        version=version,
         node=node,
         runtime_type=node.runtime_type,
         cpu_millis=cpu_millis,
@@ -55,7 +61,7 @@ def create(project: Project, template: Template, values: dict[str, Any]) -> Sess
         env_sealed=crypto.seal(env_vars),
         **amounts,
     )
-    image = templates.image_for(template, node.runtime_type).ref
+    image = "" if version else templates.image_for(template, node.runtime_type).ref
     container = pool.claim(node, template, image, amounts) if image else None
     if container is not None:
         Session.objects.filter(pk=session.pk).update(container=container)
@@ -241,6 +247,35 @@ def purge_old() -> None:
     Session.objects.filter(ended_at__lt=over, files_saved_at=None).exclude(released_at=None).delete()
 
 
-def count_run(session_id: str, change: int) -> None:
-    """A run has begun (+1) or ended (-1), in the transaction in which it did."""
-    Session.objects.filter(pk=session_id).update(active_runs=F("active_runs") + change, last_activity_at=Now())
+class Freed(NamedTuple):
+    """Where a session stands when a slot of it has been freed."""
+
+    status: str
+    closing: str
+
+
+def take_slot(session_id: str) -> bool:
+    """A slot for a run that begins in this transaction. False where none is free, where runs wait for one, or at the session's end."""
+    return direct.one(TAKE_SLOT, [_now(), session_id, SessionStatus.RUNNING, "pending"]) is not None
+
+
+def free_slot(session_id: str) -> Freed:
+    """A run has ended in this transaction."""
+    return Freed(*(direct.one(FREE_SLOT, [_now(), session_id]) or ("", "")))
+
+
+def _now() -> Any:
+    field = Session._meta.get_field("last_activity_at")
+    return field.get_db_prep_save(dt.datetime.now(dt.UTC), connection)
+
+
+# The two statements that every run makes. The executions' table is named rather than imported: it lies above this app.
+TAKE_SLOT = f"""
+    UPDATE {Session._meta.db_table} SET active_runs = active_runs + 1, last_activity_at = %s
+    WHERE id = %s AND status = %s AND closing = '' AND active_runs < max_concurrency AND NOT EXISTS (
+        SELECT 1 FROM executions_app_execution e WHERE e.session_id = {Session._meta.db_table}.id AND e.status = %s)
+    RETURNING 1
+"""  # noqa: S608
+FREE_SLOT = f"""
+    UPDATE {Session._meta.db_table} SET active_runs = active_runs - 1, last_activity_at = %s WHERE id = %s RETURNING status, closing
+"""  # noqa: S608

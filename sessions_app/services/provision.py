@@ -19,6 +19,7 @@ from sandbox_platform.queue import Queue, enqueue
 from sessions_app.models import Reason, Session, SessionStatus
 from sessions_app.services import lifecycle
 from templates_app import services as templates
+from templates_app import versions
 from templates_app.models import ImageStatus
 
 log = structlog.get_logger(__name__)
@@ -28,19 +29,14 @@ START_DEADLINE = 60.0
 
 def provision(session_id: str) -> None:
     """Make the session's sandbox and set it running, unless somebody else does. Safe to repeat."""
-    session = Session.objects.select_related("template", "node", "container__node", "container__template").filter(
-        pk=session_id, status=SessionStatus.CREATING
-    ).first()  # fmt: skip
+    related = ("template", "version", "node", "container__node", "container__template", "container__version")
+    session = Session.objects.select_related(*related).filter(pk=session_id, status=SessionStatus.CREATING).first()
     if session is None:
         return
-    image = templates.image_for(session.template, session.runtime_type)
-    if image.status == ImageStatus.FAILED and not image.ref:
-        lifecycle.end(session_id, Reason.IMAGE_UNAVAILABLE, f"The template could not be prepared: {image.detail}")
+    ref = _image(session)
+    if not ref:
         return
-    if not image.ref:
-        _say(session, f"Waiting for the template: {image.detail or 'it is being prepared'}")
-        return
-    container = _own_container(session, image.ref)
+    container = _own_container(session, ref)
     if container is None:
         return
     try:
@@ -49,6 +45,24 @@ def provision(session_id: str) -> None:
         _give_up_or_wait(session, container, error)
         return
     _start(session, container)
+
+
+def _image(session: Session) -> str:
+    """The reference of the image that it starts from; empty where there is none (yet), which the session then says."""
+    if session.version:
+        build = versions.good_builds(session.version).get(session.runtime_type)
+        if build is None:
+            lifecycle.end(
+                session.pk, Reason.IMAGE_UNAVAILABLE, f"No build of {session.version} is ready for its runtime"
+            )
+        return build.ref if build else ""
+    image = templates.image_for(session.template, session.runtime_type)
+    if image.status == ImageStatus.FAILED and not image.ref:
+        detail = f"The template could not be prepared: {image.detail}"
+        lifecycle.end(session.pk, Reason.IMAGE_UNAVAILABLE, detail)
+    elif not image.ref:
+        _say(session, f"Waiting for the template: {image.detail or 'it is being prepared'}")
+    return image.ref
 
 
 def _own_container(session: Session, image: str) -> Container | None:
@@ -61,7 +75,7 @@ def _own_container(session: Session, image: str) -> Container | None:
             return None
         with transaction.atomic():
             container = Container.objects.create(
-                node=node, template=session.template, runtime_type=node.runtime_type, image=image, maker=mine,
+                node=node, template=session.template, version=session.version, runtime_type=node.runtime_type, image=image, maker=mine,
                 cpu=session.cpu, memory=session.memory, disk=session.disk, slots=pool.SLOTS,
             )  # fmt: skip
             if not Session.objects.filter(pk=session.pk, status=SessionStatus.CREATING, container=None).update(

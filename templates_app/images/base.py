@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Protocol
 
 Say = Callable[[str], None]
-"""Takes one line for people: what is being done now."""
+"""Takes one line for people: what is being done now. An empty one asks whether to go on; it may raise to stop the build."""
 
 
 class BuildFailed(Exception):
@@ -35,6 +35,15 @@ class Recipe:
     bootstrap: Bootstrap = Bootstrap.IF_NEEDED
 
 
+@dataclass(frozen=True)
+class Made:
+    """What an image turned out to be: its digest ("sha256:..."), its size, and all packages as frozen requirements."""
+
+    digest: str
+    size_bytes: int
+    packages: tuple[str, ...]
+
+
 class Builder(Protocol):
     """Makes the images of one kind of runtime. All methods raise `BuildFailed`."""
 
@@ -46,6 +55,9 @@ class Builder(Protocol):
 
     def build(self, recipe: Recipe, fingerprint: str, say: Say) -> str:
         """Make it. The reference is what the driver takes: an image id for Docker, a folder for bubblewrap."""
+
+    def describe(self, ref: str) -> Made:
+        """Look at a finished image."""
 
     def prune(self, in_use: set[str]) -> list[str]:
         """Remove this installation's images that are not in use. What was removed."""

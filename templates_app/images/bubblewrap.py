@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 from django.conf import settings
 
 from templates_app.images import site, sources
-from templates_app.images.base import BuildFailed, Recipe, Say
+from templates_app.images.base import BuildFailed, Made, Recipe, Say
 from templates_app.images.site import Target
 
 # As in the sandbox, where the executor is started as `python3`.
@@ -54,6 +55,19 @@ class BubblewrapBuilder:
         finally:
             shutil.rmtree(draft, ignore_errors=True)
         return str(place)
+
+    def describe(self, ref: str) -> Made:
+        """The digest is of all names and contents of the folder, in order; byte code does not count."""
+        folder, digest, size = Path(ref), hashlib.sha256(), 0
+        try:
+            for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"):
+                with path.open("rb") as file:
+                    content = hashlib.file_digest(file, "sha256").digest()
+                digest.update(f"{path.relative_to(folder)}\0".encode() + content)
+                size += path.stat().st_size
+        except OSError as error:
+            raise BuildFailed(f"Reading {folder} failed: {error.strerror or error}") from error
+        return Made(f"sha256:{digest.hexdigest()}", size, site.frozen(folder / "site"))
 
     def prune(self, in_use: set[str]) -> list[str]:
         """Folders that no row and no sandbox names, and drafts whose builder died. Call when nothing is being built."""

@@ -16,10 +16,11 @@ from django.conf import settings
 from docker.errors import APIError, DockerException, ImageNotFound
 
 from templates_app.images import bootstrap, site, sources
-from templates_app.images.base import Bootstrap, BuildFailed, Recipe, Say
+from templates_app.images.base import Bootstrap, BuildFailed, Made, Recipe, Say
 from templates_app.images.site import Target
 
 LABEL_FINGERPRINT, LABEL_INSTANCE = "sbx.fingerprint", "sbx.instance"
+LABEL_PACKAGES = "sbx.packages"
 # Seconds: without any word from the engine; for a pull as a whole; before a pull that failed is tried again.
 SILENCE, PULL_TIMEOUT, PULL_AGAIN = 60, 900, 600
 PLATFORMS = {"amd64": "x86_64-unknown-linux-gnu", "arm64": "aarch64-unknown-linux-gnu"}
@@ -71,7 +72,15 @@ class DockerBuilder:
             with tempfile.TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR) as context:
                 _pack(folder, context)
                 context.seek(0)
-                return self._build(recipe, fingerprint, str(base.id), context)
+                packages = " ".join(site.frozen(folder / "site"))
+                return self._build(recipe, fingerprint, str(base.id), context, packages, say)
+
+    def describe(self, ref: str) -> Made:
+        """The digest is the image's id, which is that of its whole content."""
+        with _engine_errors():
+            image = self.client.images.get(ref)
+        packages = (image.labels or {}).get(LABEL_PACKAGES, "")
+        return Made(str(image.id), int(image.attrs.get("Size") or 0), tuple(packages.split()))
 
     def prune(self, in_use: set[str]) -> list[str]:
         """Images that this installation made, that lost their name and that no row and no container needs."""
@@ -85,9 +94,10 @@ class DockerBuilder:
                         removed.append(str(image.short_id))
         return removed
 
-    def _build(self, recipe: Recipe, fingerprint: str, base: str, context: Any) -> str:
+    def _build(self, recipe: Recipe, fingerprint: str, base: str, context: Any, packages: str, say: Say) -> str:
         labels = {
             LABEL_FINGERPRINT: fingerprint,
+            LABEL_PACKAGES: packages,
             LABEL_INSTANCE: settings.INSTANCE_ID,
             "sbx.template": recipe.template_id,
         }
@@ -100,6 +110,7 @@ class DockerBuilder:
             if "error" in event:
                 raise BuildFailed(f"docker build failed: {event['error'].strip()} {said[-1000:].strip()}".strip())
             said += event.get("stream", "")
+            say(event.get("stream", "").strip())
         return str(self.client.images.get(recipe.image).id)
 
     def _base(self, recipe: Recipe, say: Say) -> Any:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import os
 import re
+import select
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,13 +49,43 @@ def install(recipe: Recipe, target: Target, folder: Path, say: Say) -> None:
         "--python", sys.executable, "--python-version", target.version, "--python-platform", target.platform,
         "--target", str(folder), *_source(), *wanted,
     ]  # fmt: skip
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_TIMEOUT, check=False)
-    except subprocess.TimeoutExpired:
-        raise BuildFailed(f"Installing {', '.join(wanted)} took more than {INSTALL_TIMEOUT} s") from None
-    if done.returncode != 0:
-        raise BuildFailed(f"Installing {', '.join(wanted)} failed: {_last_words(done.stderr)}")
+    code, words = _run(command, say, INSTALL_TIMEOUT)
+    if code is None:
+        raise BuildFailed(f"Installing {', '.join(wanted)} took more than {INSTALL_TIMEOUT} s")
+    if code != 0:
+        raise BuildFailed(f"Installing {', '.join(wanted)} failed: {_last_words(words)}")
     _tidy(folder)
+
+
+def frozen(folder: Path) -> tuple[str, ...]:
+    """What is installed there, as "name==version", sorted."""
+    found = importlib.metadata.distributions(path=[str(folder)])
+    return tuple(sorted({f"{one.metadata['Name']}=={one.version}" for one in found}, key=str.lower))
+
+
+def _run(command: list[str], say: Say, seconds: float) -> tuple[int | None, str]:
+    """The exit code (None: out of time) and what was said; each line of it is passed on while it comes. `say` may raise."""
+    said, line, end = b"", b"", time.monotonic() + seconds
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as process:
+        descriptor = process.stdout.fileno() if process.stdout else -1
+        try:
+            while time.monotonic() < end:
+                if not select.select([descriptor], [], [], 0.5)[0]:
+                    say("")
+                    continue
+                data = os.read(descriptor, 65536)
+                if not data:
+                    return process.wait(30), said.decode(errors="replace")
+                said = (said + data)[-65536:]
+                *lines, line = (line + data).split(b"\n")
+                for one in lines:
+                    say(_last_words(one.decode(errors="replace")))
+            return None, said.decode(errors="replace")
+        finally:
+            if process.poll() is None:
+                process.kill()
 
 
 def compile_all(python: str, folders: list[Path]) -> None:
