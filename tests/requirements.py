@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import functools
 import os
-import shutil
-import subprocess
+from pathlib import Path
 
 import docker
 import pytest
 from django.conf import settings
+
+from runtime.drivers.bubblewrap import BubblewrapDriver
+from runtime.drivers.errors import DriverError
 
 REQUIRED = frozenset(filter(None, os.environ.get("REQUIRE", "").split(",")))
 
@@ -31,17 +33,12 @@ def docker_missing() -> str:
 
 @functools.cache
 def bubblewrap_missing() -> str:
-    """Why bubblewrap can't be used, or nothing."""
-    if os.geteuid() != 0:
-        return "not root"
-    if not shutil.which("bwrap"):
-        return "bubblewrap is not installed"
-    works = subprocess.run(["bwrap", "--ro-bind", "/", "/", "--unshare-all", "true"], capture_output=True, timeout=20)
-    return (
-        ""
-        if works.returncode == 0
-        else f"bwrap does not work here: {works.stderr.decode(errors='replace').strip()[:200]}"
-    )
+    """Why bubblewrap can't be used, or nothing: the driver's own answer."""
+    try:
+        BubblewrapDriver("tests", Path("/nonexistent")).check()
+    except DriverError as error:
+        return str(error)
+    return ""
 
 
 def postgres_missing() -> str:
