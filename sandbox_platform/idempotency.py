@@ -6,12 +6,14 @@ second request waits for it in the database, for as long as the lock time-out le
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import json
 import re
 from collections.abc import Callable
 
 from django.db import IntegrityError, OperationalError, transaction
+from django.db.models.functions import Now
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -22,6 +24,7 @@ from sandbox_platform.models import IdempotencyRecord
 from sandbox_platform.renderers import JSONRenderer, RawJSON
 
 KEY = re.compile(r"[\x21-\x7e]{1,255}")
+KEPT = 24 * 3600
 KEPT_HEADERS = ("Location", "Preference-Applied", "Retry-After")
 Act = Callable[[], Response]
 
@@ -91,6 +94,11 @@ def _replay(record: IdempotencyRecord, fingerprint: str) -> Response:
         )
     headers = {**record.headers, "Idempotent-Replayed": "true"}
     return Response(RawJSON(record.body), status=record.status, headers=headers)
+
+
+def forget_old() -> None:
+    """Answers are kept for KEPT seconds."""
+    IdempotencyRecord.objects.filter(created_at__lt=Now() - dt.timedelta(seconds=KEPT)).delete()
 
 
 def is_known(request: Request) -> bool:

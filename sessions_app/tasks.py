@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sandbox_platform import idempotency
 from sessions_app.services import lifecycle
 from sessions_app.services import provision as provisioning
 
@@ -24,5 +25,6 @@ def tick() -> None:
 
 
 def purge() -> None:
-    """Each hour: files and records whose time is over."""
+    """Each hour: files, records and remembered answers whose time is over."""
     lifecycle.purge_old()
+    idempotency.forget_old()
