@@ -12,7 +12,7 @@ from contextlib import suppress
 
 import structlog
 from django.conf import settings
-from django.db import DatabaseError, close_old_connections, connection
+from django.db import DatabaseError, connection
 from django.db.models import F
 from django.utils import timezone
 
@@ -64,7 +64,8 @@ def _beat(pk: uuid.UUID) -> None:
             with _lock:
                 if _own is not None and _own[1] == pk:
                     _own = None
-            close_old_connections()
+            with suppress(Exception):
+                connection.close()
             return
 
 
