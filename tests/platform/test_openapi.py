@@ -1,0 +1,99 @@
+"""The OpenAPI document: valid, complete, and stable where clients hold on to it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+from django.core.management import call_command
+from django.test import Client
+from drf_spectacular.validation import validate_schema
+
+from sandbox_platform.errors import KINDS
+
+OPERATIONS = {
+    "create_session": "POST /sessions", "list_sessions": "GET /sessions", "get_session": "GET /sessions/{session_id}",
+    "update_session": "PATCH /sessions/{session_id}", "terminate_session": "DELETE /sessions/{session_id}",
+    "execute_code": "POST /sessions/{session_id}/execute", "list_executions": "GET /sessions/{session_id}/executions",
+    "list_files": "GET /sessions/{session_id}/files", "upload_file": "POST /sessions/{session_id}/files/upload",
+    "download_file": "GET /sessions/{session_id}/files/{name}", "delete_file": "DELETE /sessions/{session_id}/files/{name}",
+    "get_execution": "GET /executions/{execution_id}", "get_execution_status": "GET /executions/{execution_id}/status",
+    "get_execution_result": "GET /executions/{execution_id}/result", "cancel_execution": "POST /executions/{execution_id}/cancel",
+    "stream_execution_events": "GET /executions/{execution_id}/events",
+    "list_templates": "GET /templates", "create_template": "POST /templates", "get_template": "GET /templates/{template_id}",
+    "replace_template": "PUT /templates/{template_id}", "update_template": "PATCH /templates/{template_id}",
+    "delete_template": "DELETE /templates/{template_id}", "list_containers": "GET /containers",
+    "get_container": "GET /containers/{container_id}", "get_container_logs": "GET /containers/{container_id}/logs",
+    "get_container_stats": "GET /containers/{container_id}/stats",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    answer = Client().get("/api/schema?format=json")
+    assert answer.status_code == 200
+    return json.loads(answer.content)
+
+
+def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
+    return [
+        (path, method, operation)
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    ]
+
+
+def test_it_is_valid_and_makes_no_warnings(tmp_path: Any) -> None:
+    call_command("spectacular", validate=True, fail_on_warn=True, file=str(tmp_path / "schema.yaml"))
+
+
+def test_json_and_yaml_say_the_same(document: dict[str, Any]) -> None:
+    answer = Client().get("/api/schema")
+    assert yaml.safe_load(answer.content) == document
+    validate_schema(document)
+
+
+def test_operation_ids_are_stable(document: dict[str, Any]) -> None:
+    found = {
+        operation["operationId"]: f"{method.upper()} {path.removeprefix('/api/v1')}"
+        for path, method, operation in operations(document)
+    }
+    assert found == OPERATIONS
+
+
+def test_every_operation_names_its_errors(document: dict[str, Any]) -> None:
+    for path, method, operation in operations(document):
+        responses = operation["responses"]
+        assert {"400", "401", "406", "500", "503"} <= set(responses), (method, path)
+        if "{" in path:
+            assert "404" in responses, (method, path)
+        if method in ("post", "put", "patch") and "requestBody" in operation:
+            assert {"413", "415"} <= set(responses), (method, path)
+        for status, response in responses.items():
+            if int(status) >= 400:
+                schema = response["content"]["application/json"]["schema"]
+                assert schema == {"$ref": "#/components/schemas/Error"}, (method, path, status)
+                for name in response["content"]["application/json"]["examples"]:
+                    assert KINDS[name].status == int(status)
+
+
+def test_every_operation_needs_a_token_and_is_described(document: dict[str, Any]) -> None:
+    assert document["components"]["securitySchemes"]["BearerAuth"]["scheme"] == "bearer"
+    for path, method, operation in operations(document):
+        assert operation["security"] == [{"BearerAuth": []}], (method, path)
+        assert operation["summary"] and operation["description"] and len(operation["tags"]) == 1
+
+
+def test_posts_take_an_idempotency_key(document: dict[str, Any]) -> None:
+    for path, method, operation in operations(document):
+        names = {parameter["name"] for parameter in operation.get("parameters", ())}
+        if method == "post" and operation["operationId"] != "upload_file":
+            assert "Idempotency-Key" in names, path
+            assert "409" in operation["responses"], path
+
+
+def test_no_example_holds_a_secret(document: dict[str, Any]) -> None:
+    text = json.dumps(document)
+    assert "sbx_" not in text.replace("`sbx_...`", "")
