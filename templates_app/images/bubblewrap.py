@@ -29,7 +29,11 @@ class BubblewrapBuilder:
         """Of the executor, the packages and this host's Python."""
         target = _host_python()
         return sources.fingerprint(
-            runtime="bubblewrap", packages=site.requirements(recipe), python=target.version, platform=target.platform
+            runtime="bubblewrap",
+            template=recipe.template_id,
+            packages=site.requirements(recipe),
+            python=target.version,
+            platform=target.platform,
         )
 
     def find(self, recipe: Recipe, fingerprint: str) -> str | None:

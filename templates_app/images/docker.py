@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tarfile
 import tempfile
 import time
@@ -19,7 +20,7 @@ from templates_app.images import bootstrap, site, sources
 from templates_app.images.base import Bootstrap, BuildFailed, Made, Recipe, Say
 from templates_app.images.site import Target
 
-LABEL_FINGERPRINT, LABEL_INSTANCE = "sbx.fingerprint", "sbx.instance"
+LABEL_FINGERPRINT = "sbx.fingerprint"
 LABEL_PACKAGES = "sbx.packages"
 # Seconds: without any word from the engine; for a pull as a whole; before a pull that failed is tried again.
 SILENCE, PULL_TIMEOUT, PULL_AGAIN = 60, 900, 600
@@ -42,6 +43,7 @@ class DockerBuilder:
         base = self._base(recipe, say)
         return sources.fingerprint(
             runtime="docker",
+            template=recipe.template_id,
             packages=site.requirements(recipe),
             base=base.id,
             dockerfile=sources.DOCKERFILE.read_text(),
@@ -50,11 +52,11 @@ class DockerBuilder:
     def find(self, recipe: Recipe, fingerprint: str) -> str | None:
         """Any image on the engine with this fingerprint: another installation may have made it."""
         with _engine_errors():
-            images = self.client.images.list(filters={"label": f"{LABEL_FINGERPRINT}={fingerprint}"})
-            if not images:
-                return None
-            images[0].tag(recipe.image)
-            return str(images[0].id)
+            for image in self.client.images.list(filters={"label": f"{LABEL_FINGERPRINT}={fingerprint}"}):
+                with suppress(ImageNotFound):  # it went between the list and the tag
+                    self._hold(image, recipe, fingerprint)
+                    return str(image.id)
+        return None
 
     def build(self, recipe: Recipe, fingerprint: str, say: Say) -> str:
         """Install the packages here, then have the engine copy them onto the base. No step there has a network."""
@@ -83,22 +85,26 @@ class DockerBuilder:
         return Made(str(image.id), int(image.attrs.get("Size") or 0), tuple(packages.split()))
 
     def prune(self, in_use: set[str]) -> list[str]:
-        """Images that this installation made, that lost their name and that no row and no container needs."""
+        """Let go of images that no row and no sandbox needs. The engine removes those that nobody else holds."""
         removed = []
         with _engine_errors():
-            label = f"{LABEL_INSTANCE}={settings.INSTANCE_ID}"
-            for image in self.client.images.list(filters={"dangling": True, "label": label}):
-                if image.id not in in_use:
-                    with suppress(APIError):  # a container uses it
-                        self.client.images.remove(str(image.id))
-                        removed.append(str(image.short_id))
+            for image in self.client.images.list(_holder()):
+                for tag in image.tags if image.id not in in_use else []:
+                    if tag.startswith(f"{_holder()}:"):
+                        with suppress(APIError):  # a container uses it
+                            self.client.images.remove(tag)
+                            removed.append(tag)
         return removed
+
+    def _hold(self, image: Any, recipe: Recipe, fingerprint: str) -> None:
+        """Give it the template's name, and one of this installation alone: others may rename and prune theirs meanwhile."""
+        image.tag(recipe.image)
+        image.tag(_holder(), f"{recipe.template_id}-{fingerprint[:12]}")
 
     def _build(self, recipe: Recipe, fingerprint: str, base: str, context: Any, packages: str, say: Say) -> str:
         labels = {
             LABEL_FINGERPRINT: fingerprint,
             LABEL_PACKAGES: packages,
-            LABEL_INSTANCE: settings.INSTANCE_ID,
             "sbx.template": recipe.template_id,
         }
         events = self.client.api.build(
@@ -111,7 +117,10 @@ class DockerBuilder:
                 raise BuildFailed(f"docker build failed: {event['error'].strip()} {said[-1000:].strip()}".strip())
             said += event.get("stream", "")
             say(event.get("stream", "").strip())
-        return str(self.client.images.get(recipe.image).id)
+        built = re.findall(r"Successfully built ([0-9a-f]+)", said)
+        image = self.client.images.get(built[-1] if built else recipe.image)
+        self._hold(image, recipe, fingerprint)
+        return str(image.id)
 
     def _base(self, recipe: Recipe, say: Say) -> Any:
         """The base image: what is here, what can be pulled, or one made from Debian packages."""
@@ -172,7 +181,7 @@ class DockerBuilder:
         container = self.client.containers.create(
             base.id, ["-I", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], entrypoint="python3",
             network_mode="none", read_only=True, cap_drop=["ALL"], pids_limit=16, mem_limit="256m", user="65534:65534",
-            labels={LABEL_INSTANCE + ".probe": settings.INSTANCE_ID},
+            labels={"sbx.probe": settings.INSTANCE_ID},
         )  # fmt: skip
         try:
             container.start()
@@ -192,6 +201,11 @@ def _engine_errors() -> Iterator[None]:
         yield
     except (DockerException, requests.RequestException) as error:
         raise BuildFailed(f"Docker: {getattr(error, 'explanation', None) or error}") from error
+
+
+def _holder() -> str:
+    """The repository whose tags hold this installation's images."""
+    return f"sandbox-images/{settings.INSTANCE_ID.lower()}"
 
 
 def _pack(folder: Path, context: Any) -> None:
