@@ -91,7 +91,7 @@ def sandbox_pids(service: Service) -> dict[str, int]:
     import json
 
     metas = [json.loads(path.read_text()) for path in service.state.glob("sandboxes/**/meta.json")]
-    return {meta["ref"][:12]: meta["pid"] for meta in metas}
+    return {meta["ref"][:12]: meta["pid"] for meta in metas if "ref" in meta}  # others are half made
 
 
 def remains(service: Service) -> list[str]:
