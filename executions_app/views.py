@@ -23,8 +23,9 @@ from executions_app.serializers import (
     StatusOut,
     Submitted,
 )
-from executions_app.services import drive, submit
+from executions_app.services import submit, target
 from executions_app.services.events import Position, Reader
+from executions_app.services.here import drive_here
 from executions_app.services.result import result_of
 from sandbox_platform import idempotency, pagination, wakeups
 from sandbox_platform.auth import key_of
@@ -123,23 +124,25 @@ class ExecuteView(APIView):
             return self._submit_and_wait(request, session, data.validated_data, wait if place else 0)
 
     def _session(self, request: Request, session_id: str, language: str) -> Session:
-        rows = Session.objects.select_related("container", "template").filter(project=key_of(request).project)
-        session = rows.filter(pk=session_id).first() if "\0" not in session_id else None
-        if session is None or session.ended or session.closing:
+        found = target.find(key_of(request).project.pk, session_id)
+        if found is None:
+            raise sessions.not_found(session_id)
+        session, languages = found
+        if session.ended or session.closing:
             # A repeated request must get its first answer even if the session has ended since.
-            if session is not None and idempotency.is_known(request):
+            if idempotency.is_known(request):
                 return session
             raise sessions.not_found(session_id)
-        if language not in session.template.languages:
-            known = ", ".join(session.template.languages)
-            raise invalid(f"language: template '{session.template_id}' has no {language}; it has {known}")
+        if language not in languages:
+            raise invalid(
+                f"language: template '{session.template_id}' has no {language}; it has {', '.join(languages)}"
+            )
         return session
 
     def _submit(
         self, request: Request, session: Session, values: dict[str, Any], drive_here: bool
     ) -> tuple[Execution, Response]:
         execution = submit.submit(session, values, request_id_of(request), drive_here)
-        execution.refresh_from_db(fields=["created_at"])
         return execution, Response(Submitted(execution).data)
 
     def _submit_and_wait(self, request: Request, session: Session, values: dict[str, Any], wait: int) -> Response:
@@ -155,9 +158,8 @@ class ExecuteView(APIView):
             return response
         execution = made[0]
         if execution.status == ExecutionStatus.RUNNING:
-            execution.session = session
-            drive.drive_here(execution, wait)
-            execution = reload(execution)
+            if not drive_here(execution, wait):
+                execution = reload(execution)
         else:
             execution = self._await(execution, wait)
         if execution.status in FINAL:

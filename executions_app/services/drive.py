@@ -1,13 +1,12 @@
 """Driving a run: lease, PUT to the executor under its id, collect until the end, write once.
 
-Two callers, one procedure. A web thread with `Prefer: wait` drives with blocking calls (`drive_here`); a worker's event loop drives a
+Two callers, one procedure. A web thread with `Prefer: wait` drives with blocking calls (`here.py`); a worker's event loop drives a
 thousand at once (`loop.py`). Both start by `claim_next` or `submit`, and end in `settle` and `finish`. Whoever takes over from a dead
 process repeats the PUT: the executor knows the id and answers with the first run.
 """
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import structlog
@@ -18,7 +17,6 @@ from django.db.models.functions import Now
 from executions_app.models import Execution, ExecutionStatus
 from executions_app.services import ending
 from executions_app.services.ending import Collected, Ending
-from executions_app.services.finish import finish
 from runtime.drivers.errors import ExecutorError, ExecutorProtocolError, ExecutorRefused
 from runtime.drivers.executor_client import ExecutorClient, RunRequest
 from sandbox_platform import processes, wakeups
@@ -81,6 +79,18 @@ def socket_of(execution: Execution) -> Path | None:
     return Path(container.socket) if container and container.socket else None
 
 
+def peer_of(execution: Execution) -> tuple[str, ...]:
+    """What the cgroup of its executor must name."""
+    container = execution.session.container
+    return (container.ref, container.name) if container and container.ref else ()
+
+
+def client_of(execution: Execution) -> ExecutorClient | None:
+    """Of its executor, where there is one."""
+    socket = socket_of(execution)
+    return ExecutorClient(socket, execution.request_id or None, peer_of(execution)) if socket else None
+
+
 def settle(execution: Execution, collected: Collected) -> Ending | None:
     """What follows from a result. None: it was lost, another try is wanted and has been prepared."""
     result = collected.result
@@ -89,7 +99,11 @@ def settle(execution: Execution, collected: Collected) -> Ending | None:
         if again.update(attempt=F("attempt") + 1):
             execution.attempt += 1
             return None
-    session_ended = Session.objects.filter(pk=execution.session_id).exclude(status=SessionStatus.RUNNING).exists()
+    session_ended = (
+        result is not None
+        and result.outcome == "cancelled"
+        and Session.objects.filter(pk=execution.session_id).exclude(status=SessionStatus.RUNNING).exists()
+    )
     return ending.of_result(collected, session_ended)
 
 
@@ -140,34 +154,3 @@ def hand_over(execution: Execution) -> None:
         mine = Execution.objects.filter(pk=execution.pk, status=ExecutionStatus.RUNNING, driver=processes.own_id())
         if mine.update(driver=None):
             enqueue(Queue.RUNS, "executions_app.tasks.reattach", execution.pk)
-
-
-def drive_here(execution: Execution, seconds: float) -> bool:
-    """Drive in this thread for at most `seconds`. True if it is done; otherwise a worker goes on with it."""
-    socket, collected = socket_of(execution), Collected()
-    budget = min(seconds, execution.timeout + HOST_GRACE)
-    began = time.monotonic()
-    if socket is None:
-        hand_over(execution)
-        return False
-    client = ExecutorClient(socket, execution.request_id or None)
-    try:
-        for event in client.run(execution.run_id, request_of(execution), max(0.05, budget)):
-            collected.add(event)
-        end = settle(execution, collected)
-    except ExecutorError as error:
-        end = refused(execution, collected, error) if time.monotonic() - began < budget else None
-    if end is None:
-        hand_over(execution)
-        return False
-    finish(execution, end)
-    acknowledge(client, execution)
-    return True
-
-
-def acknowledge(client: ExecutorClient, execution: Execution) -> None:
-    """Let the executor forget the result, which is stored."""
-    try:
-        client.acknowledge(execution.run_id, deadline=2.0)
-    except ExecutorError as error:
-        log.debug("not_acknowledged", execution=execution.pk, error=str(error))

@@ -74,7 +74,7 @@ class DriveLoop:
         looked = False
         while (left := deadline - self._loop.time()) > 0 and socket is not None:
             collected = Collected()
-            client = AsyncExecutorClient(socket, execution.request_id or None)
+            client = AsyncExecutorClient(socket, execution.request_id or None, drive.peer_of(execution))
             try:
                 async for event in client.run(execution.run_id, request, left):
                     collected.add(event)
@@ -96,7 +96,7 @@ class DriveLoop:
         socket = drive.socket_of(execution)
         if socket is not None:
             try:
-                await AsyncExecutorClient(socket, execution.request_id or None).acknowledge(
+                await AsyncExecutorClient(socket, execution.request_id or None, drive.peer_of(execution)).acknowledge(
                     execution.run_id, deadline=2.0
                 )
             except ExecutorError as error:

@@ -9,7 +9,6 @@ from executions_app.serializers import as_text, stored_word
 from executions_app.services import drive
 from executions_app.services.ending import Collected
 from runtime.drivers.errors import ExecutorError
-from runtime.drivers.executor_client import ExecutorClient
 from sandbox_platform.renderers import RawJSON
 from sessions_app.services.workspace import mime_type
 
@@ -57,10 +56,10 @@ def _stored_output(execution: Execution) -> dict[str, Any]:
 
 def _output_so_far(execution: Execution) -> dict[str, Any]:
     """Asked of the executor; nothing where it does not answer in time: the end will tell."""
-    collected, socket = Collected(), drive.socket_of(execution)
-    if socket is not None:
+    collected, client = Collected(), drive.client_of(execution)
+    if client is not None:
         try:
-            for event in ExecutorClient(socket).attach(execution.run_id, follow=False, deadline=LOOK):
+            for event in client.attach(execution.run_id, follow=False, deadline=LOOK):
                 collected.add(event)
         except ExecutorError:
             pass

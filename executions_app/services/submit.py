@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 import structlog
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from executions_app.models import Execution, ExecutionStatus
-from executions_app.services import ending, finish
+from executions_app.services import drive, ending, finish
 from runtime.drivers.errors import ExecutorError
-from runtime.drivers.executor_client import ExecutorClient
-from sandbox_platform import crypto, processes
+from sandbox_platform import crypto, direct, processes
 from sandbox_platform.errors import ApiError
 from sandbox_platform.queue import Queue, enqueue
 from sessions_app.models import Session, SessionStatus
+from sessions_app.services import lifecycle
 
 log = structlog.get_logger(__name__)
 
@@ -30,11 +29,11 @@ def submit(session: Session, values: dict[str, Any], request_id: str, drive_here
     With `drive_here` it is `running` at once, leased to this process, if the session has a free slot and nobody waits for one:
     the caller must then drive it. Otherwise it is `pending`, and a worker is told.
     """
-    at_once = drive_here and _take_slot_at_once(session)
+    at_once = drive_here and lifecycle.take_slot(session.pk)
     if not at_once:
         _admit(session)
-    env_vars = values.get("env_vars", {})
-    execution = Execution.objects.create(
+    now = timezone.now()
+    execution = Execution(
         number=time.time_ns(),
         project_id=session.project_id,
         session=session,
@@ -43,24 +42,18 @@ def submit(session: Session, values: dict[str, Any], request_id: str, drive_here
         event=values.get("event", "{}"),
         stdin=values.get("stdin"),
         args=values.get("args", []),
-        env_sealed=crypto.seal(env_vars),
+        env_sealed=crypto.seal(values.get("env_vars", {})),
         working_directory=values.get("working_directory", ""),
         timeout=values["timeout"],
         retry_lost=values.get("retry_lost", False),
         request_id=request_id,
-        **({"status": ExecutionStatus.RUNNING, "driver": processes.own_id(), "started_at": Now()} if at_once else {}),
+        created_at=now,
+        **({"status": ExecutionStatus.RUNNING, "driver": processes.own_id(), "started_at": now} if at_once else {}),
     )
+    direct.insert(execution)
     if not at_once:
         enqueue(Queue.RUNS, "executions_app.tasks.dispatch", session.pk)
     return execution
-
-
-def _take_slot_at_once(session: Session) -> bool:
-    waiting = Execution.objects.filter(session=OuterRef("pk"), status=ExecutionStatus.PENDING)
-    free = Session.objects.filter(
-        ~Exists(waiting), pk=session.pk, status=SessionStatus.RUNNING, closing="", active_runs__lt=F("max_concurrency")
-    )
-    return bool(free.update(active_runs=F("active_runs") + 1, last_activity_at=Now()))
 
 
 def _admit(session: Session) -> None:
@@ -87,10 +80,10 @@ def cancel(execution: Execution) -> None:
 
 def cancel_at_executor(execution: Execution) -> None:
     """Tell the executor. If it can't be reached, the run's own driver or the reconciler ends it."""
-    container = execution.session.container
-    if container is None or not container.socket:
+    client = drive.client_of(execution)
+    if client is None:
         return
     try:
-        ExecutorClient(Path(container.socket), execution.request_id or None).cancel(execution.run_id)
+        client.cancel(execution.run_id)
     except ExecutorError as error:
         log.info("cancel_not_delivered", execution=execution.pk, error=str(error))

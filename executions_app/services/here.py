@@ -1,0 +1,61 @@
+"""Driving a run in the web thread that took the request: no queue hop."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import structlog
+from django.db import DatabaseError, InterfaceError
+
+from executions_app.models import Execution
+from executions_app.services import drive
+from executions_app.services.ending import Collected, Ending
+from executions_app.services.finish import finish
+from executions_app.services.loop import loop
+from runtime.drivers.errors import ExecutorError
+from runtime.drivers.executor_client import ExecutorClient
+
+log = structlog.get_logger(__name__)
+# An acknowledgement frees memory in the sandbox: nobody has to wait for it.
+_acknowledging = ThreadPoolExecutor(max_workers=1, thread_name_prefix="acknowledge")
+
+
+def drive_here(execution: Execution, seconds: float) -> bool:
+    """Drive for at most `seconds`. True if it is done, and `execution` shows how; otherwise a worker goes on with it.
+
+    Raises DatabaseError where the database is away: this process's own loop then goes on until the result is stored.
+    """
+    try:
+        end = _follow(execution, min(seconds, execution.timeout + drive.HOST_GRACE))
+        if end is None:
+            drive.hand_over(execution)
+            return False
+        finish(execution, end)
+    except (DatabaseError, InterfaceError):
+        loop().submit(execution)
+        raise
+    client = drive.client_of(execution)
+    if client is not None:
+        _acknowledging.submit(_acknowledge, client, execution.run_id)
+    return True
+
+
+def _follow(execution: Execution, seconds: float) -> Ending | None:
+    client, collected = drive.client_of(execution), Collected()
+    if client is None:
+        return None
+    deadline = time.monotonic() + max(seconds, 0.05)
+    try:
+        for event in client.run(execution.run_id, drive.request_of(execution), deadline - time.monotonic()):
+            collected.add(event)
+        return drive.settle(execution, collected)
+    except ExecutorError as error:
+        return drive.refused(execution, collected, error) if time.monotonic() < deadline else None
+
+
+def _acknowledge(client: ExecutorClient, run_id: str) -> None:
+    try:
+        client.acknowledge(run_id, deadline=2.0)
+    except ExecutorError as error:
+        log.debug("not_acknowledged", run=run_id, error=str(error))
