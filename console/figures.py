@@ -149,8 +149,8 @@ def queues(now: dt.datetime) -> list[dict[str, Any]]:
     found = []
     for queue in Queue:
         count, head = waiting.get(str(queue), (0, None))
-        task = heads[head].task() if head in heads else None
-        age = (now - task["started"]).total_seconds() if task else 0.0
+        started = heads[head].task.get("started") if head in heads else None
+        age = (now - started).total_seconds() if started else 0.0
         found.append({"name": str(queue), "depth": count, "age": max(0.0, age)})
     return found
 

@@ -8,7 +8,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
 
-from console import dashboard
+from console import dashboard, trial
 
 ORDER = ("sessions_app", "executions_app", "runtime", "templates_app", "sandbox_platform", "django_q", "auth", "admin")
 
@@ -24,6 +24,10 @@ class ConsoleSite(admin.AdminSite):
         """Sessions first, users last."""
         apps = super().get_app_list(request, app_label)
         return sorted(apps, key=lambda app: ORDER.index(app["app_label"]) if app["app_label"] in ORDER else len(ORDER))
+
+    def get_urls(self) -> list[Any]:
+        """And trials of templates."""
+        return [*trial.urls(self), *super().get_urls()]
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         """What goes on now and over the day."""

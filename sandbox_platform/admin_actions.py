@@ -24,7 +24,7 @@ MOST = 200
 
 @dataclass(frozen=True)
 class Act:
-    """One thing to do. `run` gets the request, the row and the form's values; False says that it was too late.
+    """One thing to do. `run` gets the request, the row and the form's values; False says that it was too late, a text is where to go next.
 
     `run` may raise ApiError, whose detail is shown. `done` is the past tense, for the summary and the history.
     """
@@ -33,7 +33,7 @@ class Act:
     label: str
     done: str
     explain: str
-    run: Callable[[HttpRequest, Any, Mapping[str, Any]], bool]
+    run: Callable[[HttpRequest, Any, Mapping[str, Any]], bool | str]
     possible: Callable[[Any], bool] = lambda row: True
     danger: bool = True
     bulk: bool = True
@@ -85,8 +85,8 @@ class ActingAdmin:
             raise PermissionDenied
         form = chosen.form(request.POST or None) if chosen.form else None
         if request.method == "POST" and (form is None or form.is_valid()):
-            self._do(request, chosen, [row], form.cleaned_data if form else {})
-            return HttpResponseRedirect(self.page_of(row))
+            goto = self._do(request, chosen, [row], form.cleaned_data if form else {})
+            return HttpResponseRedirect(goto or self.page_of(row))
         return self._confirm(request, chosen, [row], form, self.page_of(row))
 
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
@@ -97,13 +97,15 @@ class ActingAdmin:
         bulk = {act.name: (_bulk(act), act.name, f"{act.label} the selected") for act in self.acts if act.bulk}
         return {**actions, **bulk}
 
-    def _do(self, request: HttpRequest, act: Act, rows: list[Any], values: Mapping[str, Any]) -> None:
-        done, late, refused = 0, 0, []
+    def _do(self, request: HttpRequest, act: Act, rows: list[Any], values: Mapping[str, Any]) -> str:
+        done, late, refused, goto = 0, 0, [], ""
         for row in rows:
             try:
-                if not act.possible(row) or not act.run(request, row, values):
+                result = act.possible(row) and act.run(request, row, values)
+                if not result:
                     late += 1
                     continue
+                goto = result if isinstance(result, str) else ""
             except ApiError as error:
                 refused.append(error.detail)
                 continue
@@ -118,6 +120,7 @@ class ActingAdmin:
             messages.warning(request, words)
         for detail in refused[:5]:
             messages.error(request, f"Refused: {detail}")
+        return goto
 
     def _confirm(
         self, request: HttpRequest, act: Act, rows: list[Any], form: Any, back: str, bulk: bool = False

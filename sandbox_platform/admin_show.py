@@ -27,6 +27,7 @@ LEXERS = {
     "json": "json",
     "yaml": "yaml",
     "docker": "docker",
+    "diff": "diff",
 }
 NOTHING = "–"
 

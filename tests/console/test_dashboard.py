@@ -10,6 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from console.figures import EDGES, Histogram
+from sandbox_platform.queue import Queue, enqueue
 from tests.factories import ContainerFactory, ExecutionFactory, SessionFactory
 
 
@@ -73,3 +74,11 @@ def test_percentiles_are_interpolated_between_the_edges():
     assert histogram.percentile(0.5) is None
     histogram.add(100, [0 if edge < 20 else 50 if edge < 50 else 100 for edge in EDGES])
     assert (histogram.percentile(0.5), histogram.percentile(0.75), histogram.percentile(1.0)) == (20, 35, 50)
+
+
+def test_the_queue_says_how_many_wait_and_since_when(admin):
+    for _ in range(2):
+        enqueue(Queue.BUILDS, "templates_app.tasks.tick")
+    tiles = {tile.label: tile for tile in admin.get("/admin/").context["tiles"]}
+    assert (tiles["Tasks queued"].value, tiles["Tasks queued"].note) == ("2", "runs 0, lifecycle 0, builds 2")
+    assert tiles["Oldest task"].value.endswith(" s")

@@ -1,0 +1,147 @@
+"""The form of a template: lines and ticks rather than JSON, and the API's own checks, each beside its field."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django import forms
+from rest_framework import serializers as drf
+
+from templates_app import resources
+from templates_app.models import LANGUAGES, NOT_IN_SPEC, Template
+from templates_app.serializers import TemplateIn
+
+BASICS = ("id", "name", "description")
+IMAGE = ("languages", "pre_installed_packages", "preload", "base_image", "image")
+LIMITS = ("cpu", "memory", "disk")
+
+
+class Lines(forms.CharField):
+    """A list of texts, one a line. Empty lines do not count."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(
+            required=False, widget=forms.Textarea(attrs={"rows": 5, "class": "lines", "spellcheck": "false"}), **kwargs
+        )
+
+    def prepare_value(self, value: Any) -> Any:
+        """As text."""
+        return "\n".join(value) if isinstance(value, list) else value
+
+    def to_python(self, value: Any) -> Any:
+        """As a list."""
+        return [line.strip() for line in str(value or "").splitlines() if line.strip()]
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        """Compared as lists."""
+        return (initial or []) != self.to_python(data)
+
+
+class TemplateForm(forms.ModelForm):
+    """Of a template, or of its newest draft."""
+
+    languages = forms.MultipleChoiceField(
+        choices=[(word, word) for word in LANGUAGES],
+        widget=forms.CheckboxSelectMultiple,
+        help_text="What code may be written in.",
+    )
+    pre_installed_packages = Lines(
+        label="Python packages", help_text="One a line, with a version: numpy==2.1.0 or pandas>=2.0"
+    )
+    preload = Lines(
+        label="Preload modules",
+        help_text="Modules, one a line, that are imported once per sandbox: runs find them there.",
+    )
+    note = forms.CharField(required=False, max_length=200, help_text="Why: it stands beside the version.")
+
+    class Meta:
+        model = Template
+        # Whatever a template says, now and in future; not where it is in its life.
+        exclude = sorted(NOT_IN_SPEC - {"id"})  # noqa: DJ006
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if "image" in self.fields:
+            self.fields["image"].required = False
+            self.fields["image"].help_text = "The name that a built image gets. Empty: sandbox/<id>."
+
+    def _amount(self, name: str, parse: Callable[[str], int]) -> str:
+        try:
+            parse(self.cleaned_data[name])
+        except ValueError as error:
+            raise forms.ValidationError(f"It {error}") from None
+        return self.cleaned_data[name]
+
+    def clean_id(self) -> str:
+        """Free: also of templates that were deleted, whose sessions remember them."""
+        pk = self.cleaned_data["id"]
+        if self.instance._state.adding and Template.objects.filter(pk=pk).exists():
+            raise forms.ValidationError("This id is taken")
+        return pk
+
+    def clean_cpu(self) -> str:
+        """In range."""
+        return self._amount("cpu", resources.cpu_millis)
+
+    def clean_memory(self) -> str:
+        """In range."""
+        return self._amount("memory", resources.memory_bytes)
+
+    def clean_disk(self) -> str:
+        """In range."""
+        return self._amount("disk", resources.disk_bytes)
+
+    def clean_image(self) -> str:
+        """Made from the id."""
+        pk = self.cleaned_data.get("id") or self.instance.pk
+        return self.cleaned_data.get("image") or f"sandbox/{pk}"
+
+    def clean_oci_runtime(self) -> str:
+        """One that is known."""
+        if self.cleaned_data["oci_runtime"] not in ("runc", "runsc"):
+            raise forms.ValidationError("It must be runc, or runsc for gVisor")
+        return self.cleaned_data["oci_runtime"]
+
+    def _checked(self, name: str) -> list[str]:
+        try:
+            return list(getattr(TemplateIn(), f"validate_{name}")(self.cleaned_data[name]))
+        except drf.ValidationError as error:
+            raise forms.ValidationError(
+                [str(words) for words in drf.as_serializer_error(error)["non_field_errors"]]
+            ) from None
+
+    def clean_pre_installed_packages(self) -> list[str]:
+        """Requirements, as the API takes them."""
+        return self._checked("pre_installed_packages")
+
+    def clean_preload(self) -> list[str]:
+        """Module names, as the API takes them."""
+        return self._checked("preload")
+
+
+class ImportForm(forms.Form):
+    """YAML, as a file or as text."""
+
+    file = forms.FileField(required=False, help_text="A YAML file, as the export writes it.")
+    text = forms.CharField(
+        required=False,
+        label="Or text",
+        strip=False,
+        widget=forms.Textarea(attrs={"rows": 16, "class": "mono", "spellcheck": "false"}),
+    )
+    MOST = 1024 * 1024
+
+    def clean(self) -> dict[str, Any]:
+        """One of both, as text in `yaml`."""
+        data = super().clean() or {}
+        file = data.get("file")
+        if file and file.size > self.MOST:
+            raise forms.ValidationError("The file is larger than 1 MiB")
+        try:
+            data["yaml"] = file.read().decode() if file else data.get("text", "")
+        except UnicodeDecodeError:
+            raise forms.ValidationError("The file is not UTF-8") from None
+        if not data["yaml"].strip():
+            raise forms.ValidationError("Choose a file or paste some YAML")
+        return data

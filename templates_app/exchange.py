@@ -1,0 +1,98 @@
+"""Templates as YAML, so that they can live in git: what is written out can be read in again, and changes nothing then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import yaml
+from django.db import transaction
+
+from templates_app import curation, versions
+from templates_app.models import NOT_IN_SPEC, Template, TemplateVersion
+from templates_app.serializers import TemplateIn
+
+# What the API's serializer does not know, but a template in git must say.
+MORE = {"oci_runtime": str, "warm_pool_size": int, "figures": bool}
+
+
+class Unusable(ValueError):
+    """What was read is no list of templates. The message says which entry and why."""
+
+
+def dump(templates: Iterable[Template]) -> str:
+    """All that is not at its default, in the order of the columns."""
+    entries = []
+    for template in templates:
+        fresh = Template(pk=template.pk, image=f"sandbox/{template.pk}")
+        names = [field.name for field in Template._meta.concrete_fields if field.name not in NOT_IN_SPEC]
+        entry = {name: getattr(template, name) for name in names if getattr(template, name) != getattr(fresh, name)}
+        entries.append({"id": template.pk, **entry})
+    return yaml.safe_dump(entries, sort_keys=False, allow_unicode=True, width=120)
+
+
+def load(text: str, author: Any = None, note: str = "From a file") -> dict[str, list[str]]:
+    """Make the templates say what the file says: ids that were added, changed and left as they are. All or none. Raises Unusable."""
+    done: dict[str, list[str]] = {"added": [], "changed": [], "unchanged": []}
+    with transaction.atomic():
+        for pk, columns in _parse(text):
+            template = Template.objects.filter(pk=pk).first()
+            fresh = template is None or template.deleted_at is not None
+            if template is None:
+                template = Template(pk=pk)
+            before = None if fresh or template.draft else versions.spec_of(template)
+            for name, value in {**_defaults(pk), **columns, "draft": False, "deleted_at": None}.items():
+                setattr(template, name, value)
+            if before == versions.spec_of(template):
+                done["unchanged"].append(pk)
+                continue
+            template.save()
+            versions.record(template, author, note)
+            curation.prepare_everywhere(template)
+            done["added" if fresh else "changed"].append(pk)
+    return done
+
+
+def as_yaml(version: TemplateVersion) -> str:
+    """A version's own text, for its page and for comparing two of them."""
+    return dump([version.as_template()])
+
+
+def _defaults(pk: str) -> dict[str, Any]:
+    fresh = Template(pk=pk, image=f"sandbox/{pk}")
+    return {
+        field.name: getattr(fresh, field.name)
+        for field in Template._meta.concrete_fields
+        if field.name not in NOT_IN_SPEC
+    }
+
+
+def _parse(text: str) -> list[tuple[str, dict[str, Any]]]:
+    try:
+        entries = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise Unusable(f"This is not YAML: {error}") from error
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise Unusable("A list of templates is expected: each begins with '- id: ...'")
+    found = [_entry(number, dict(entry)) for number, entry in enumerate(entries, 1)]
+    ids = [pk for pk, _ in found]
+    if twice := sorted({pk for pk in ids if ids.count(pk) > 1}):
+        raise Unusable(f"Named more than once: {', '.join(twice)}")
+    return found
+
+
+def _entry(number: int, entry: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    where = f"Entry {number} ({str(entry.get('id', 'without an id'))[:63]})"
+    more = {}
+    for name, kind in MORE.items():
+        if name in entry and name not in TemplateIn().fields:
+            more[name] = entry.pop(name)
+            if type(more[name]) is not kind:
+                raise Unusable(f"{where}: {name} must be of the type {kind.__name__}")
+    amounts = {name: str(entry.pop(name)) for name in ("cpu", "memory", "disk") if name in entry}
+    data = TemplateIn(data={**entry, **({"default_resources": amounts} if amounts else {})})
+    if not data.is_valid():
+        words = "; ".join(f"{name}: {errors}" for name, errors in data.errors.items())
+        raise Unusable(f"{where}: {words}"[:2000])
+    columns = {**data.columns(), **more}
+    return columns.pop("id"), columns

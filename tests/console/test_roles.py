@@ -1,0 +1,82 @@
+"""What each role may not do is not shown, and is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from templates_app import versions
+from templates_app.models import Template
+from tests.factories import ContainerFactory, ExecutionFactory, SessionFactory
+
+ACTS = {
+    "session": ("sessions_app/session", ["terminate", "extend"]),
+    "execution": ("executions_app/execution", ["cancel"]),
+    "container": ("runtime/container", ["drain", "remove", "kill"]),
+    "template": ("templates_app/template", ["build", "deprecate"]),
+}
+MAY_ACT = {"Operator": {"session", "execution", "container"}, "Template curator": {"template"}, "Auditor": set()}
+MAY_SEE = {"Operator": set(ACTS), "Template curator": {"template"}, "Auditor": set(ACTS)}
+
+
+@pytest.fixture
+def pages(admin) -> dict[str, str]:
+    """The URL of a row of each kind."""
+    session = SessionFactory(running=True)
+    execution = ExecutionFactory(session=session)
+    versions.record(session.template)
+    keys = {
+        "session": session.pk,
+        "execution": execution.pk,
+        "container": session.container.pk,
+        "template": session.template.pk,
+    }
+    return {kind: f"/admin/{ACTS[kind][0]}/{key}" for kind, key in keys.items()}
+
+
+@pytest.mark.parametrize("name", MAY_ACT)
+def test_a_role_sees_its_own_pages_and_acts_on_its_own_rows(role, pages, name):
+    client = role(name)
+    menu = client.get("/admin/").content.decode()
+    for kind, page in pages.items():
+        shown = client.get(f"{page}/change/")
+        assert shown.status_code == (200 if kind in MAY_SEE[name] else 403), (kind, shown.status_code)
+        assert (f"/admin/{ACTS[kind][0]}/" in menu) == (kind in MAY_SEE[name])
+        for act in ACTS[kind][1]:
+            assert (f"{page}/do/{act}/" in shown.content.decode()) == (kind in MAY_ACT[name]), (kind, act)
+            assert client.get(f"{page}/do/{act}/").status_code == (200 if kind in MAY_ACT[name] else 403)
+            if kind not in MAY_ACT[name]:
+                assert client.post(f"{page}/do/{act}/").status_code == 403
+
+
+@pytest.mark.parametrize("name", ["Operator", "Auditor"])
+def test_only_curators_write_templates_and_try_them(role, pages, name):
+    client = role(name)
+    for url in (
+        "/admin/templates_app/template/add/",
+        "/admin/templates_app/template/import/",
+        "/admin/try/python-basic/",
+    ):
+        assert client.get(url).status_code == 403
+    before = versions.spec_of(Template.objects.get())
+    assert client.post("/admin/templates_app/template/python-basic/change/", {"name": "Mine"}).status_code == 403
+    assert versions.spec_of(Template.objects.get()) == before
+
+
+@pytest.mark.parametrize("name", MAY_ACT)
+def test_bulk_acts_are_for_those_who_may_act(role, pages, name):
+    session = SessionFactory(running=True, container=ContainerFactory())
+    data = {"action": "terminate", "_selected_action": [session.pk], "confirmed": "1"}
+    role(name).post("/admin/sessions_app/session/", data)
+    session.refresh_from_db()
+    assert session.ended == (name == "Operator")
+
+
+def test_keys_are_given_out_by_operators_alone(role, pages):
+    answers = {name: role(name).get("/admin/sandbox_platform/apikey/add/").status_code for name in MAY_ACT}
+    assert answers == {"Operator": 200, "Template curator": 403, "Auditor": 403}
+
+
+def test_what_moves_on_a_page_is_refused_with_the_page(role, pages):
+    curator = role("Template curator")
+    assert curator.get(f"{pages['container']}/live.json").status_code == 403
+    assert curator.get("/admin/runtime/container/figures.json?name=x").status_code == 403
