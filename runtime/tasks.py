@@ -6,7 +6,7 @@ import structlog
 
 from runtime.drivers.errors import DriverError
 from runtime.models import Container, ContainerStatus, Node
-from runtime.services import containers, nodes, pool, smoke
+from runtime.services import containers, nodes, pool, reconciler, smoke
 from sandbox_platform.queue import Queue, enqueue
 from templates_app import building
 from templates_app.models import Template
@@ -15,14 +15,20 @@ log = structlog.get_logger(__name__)
 
 
 def reconcile() -> None:
-    """Probe each enabled node, and reconcile those that answer."""
+    """Probe each enabled node, and reconcile those that answer. One pass at a time."""
+    with reconciler.only_one() as mine:
+        if mine:
+            _reconcile()
+
+
+def _reconcile() -> None:
     for node in Node.objects.filter(enabled=True):
         if not nodes.probe(node):
             if not node.ready:
-                containers.lose_silent(node)
+                reconciler.lose_silent(node)
             continue
         try:
-            containers.reconcile(node)
+            reconciler.reconcile(node)
             pool.balance(node)
         except DriverError as error:
             log.warning("reconcile_failed", node=node.name, error=str(error))

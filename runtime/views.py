@@ -17,7 +17,7 @@ from rest_framework.views import APIView
 from runtime.drivers.errors import DriverError, SandboxNotFound
 from runtime.models import Container, ContainerStatus, RuntimeType
 from runtime.serializers import STATUSES, ContainerList, ContainerOut, StatsOut, as_stats
-from runtime.services.nodes import driver_of
+from runtime.services.nodes import driver_for
 from sandbox_platform import pagination
 from sandbox_platform.auth import key_of
 from sandbox_platform.errors import ApiError, invalid
@@ -104,7 +104,7 @@ class ContainerLogsView(APIView):
         text = _since(container.log_tail, since)
         if container.status in UP:
             try:
-                text = driver_of(container.node).logs(container.name, tail=tail, since=since)
+                text = driver_for(container).logs(container.name, tail=tail, since=since)
             except SandboxNotFound:
                 pass
             except DriverError as error:
@@ -122,7 +122,7 @@ class ContainerStatsView(APIView):
         """Of this moment; 409 once it is gone."""
         container = find(request, container_id)
         try:
-            return Response(as_stats(driver_of(container.node).stats(container.name)))
+            return Response(as_stats(driver_for(container).stats(container.name)))
         except SandboxNotFound:
             raise ApiError("Conflict", "The container does not run any more") from None
         except DriverError as error:

@@ -21,6 +21,7 @@ def tick() -> None:
     """Each 2 s: what is due, and what somebody left lying."""
     lifecycle.expire_due()
     provisioning.provision_waiting()
+    provisioning.end_without_sandbox()
     provisioning.release_waiting()
 
 

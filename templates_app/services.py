@@ -82,6 +82,14 @@ def rebuild(template: Template) -> None:
         _order(image)
 
 
+def image_missing(template: Template, runtime_type: str, ref: str) -> None:
+    """The engine has lost the image `ref`: later sessions wait until it is made anew, rather than fail one by one."""
+    image = TemplateImage.objects.filter(template=template, runtime_type=runtime_type, ref=ref).first()
+    if image and image.move(ImageStatus.PENDING, ref="", attempts=0, detail="Its image is gone and is made anew"):
+        log.warning("image_missing", template=template.pk, runtime=runtime_type, image=ref)
+        _order(image)
+
+
 def check_images(template: Template, except_for: set[str]) -> None:
     """After a change: order a look at each image, which is made anew where it does not fit any more.
 

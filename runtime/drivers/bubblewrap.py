@@ -109,6 +109,7 @@ class BubblewrapDriver:
             self._clear(folder)
 
     def list(self) -> list[Sandbox]:
+        self._state.sweep_locks()
         folders = {folder.name: folder for folder in self._state.folders()}
         found = []
         for folder in folders.values():

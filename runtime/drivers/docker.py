@@ -25,6 +25,7 @@ from runtime.drivers.docker_spec import PEERS_UNKNOWN, HostFacts, container_body
 from runtime.drivers.errors import (
     AttestationFailed,
     BootFailed,
+    DiskFull,
     DriverError,
     EngineUnavailable,
     ImageUnavailable,
@@ -38,6 +39,8 @@ from runtime.drivers.types import Sandbox, SandboxSpec, SandboxState, SandboxSta
 
 TIMEOUT = 20
 """Seconds that one call to the engine may take."""
+PROBE_TIMEOUT = 5
+"""Seconds for the question whether it answers at all: asked often, and holds a worker."""
 LOCK_MARGIN = 15.0
 """Seconds beyond a boot that another process may hold a sandbox's lock."""
 LOG_BYTES = 1024 * 1024
@@ -57,13 +60,13 @@ class DockerDriver:
         self._instance = check_instance(instance)
         self._state = StateFolder(state_dir.absolute(), f"docker/{instance}")
         self._url = url or os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
-        self._clients: dict[int, APIClient] = {}
+        self._clients: dict[tuple[int, int], APIClient] = {}
         self._guard = threading.Lock()
 
     # The six verbs, and the check
 
     def check(self) -> None:
-        with self._engine() as api:
+        with self._engine(timeout=min(PROBE_TIMEOUT, TIMEOUT)) as api:
             info = api.info()
         if not any(option.startswith("name=seccomp") for option in info.get("SecurityOptions") or ()):
             raise RuntimeUnsupported("This Docker engine has no seccomp: use a kernel with CONFIG_SECCOMP_FILTER.")
@@ -102,13 +105,17 @@ class DockerDriver:
 
     def list(self) -> list[Sandbox]:
         filters = {"label": [f"{layout.LABEL_INSTANCE}={self._instance}", f"{layout.LABEL_MANAGED}=1"]}
+        self._state.sweep_locks()
         # The folders first: one whose container appears in between is a sandbox, not a remainder.
         folders = {folder.name: folder for folder in self._state.folders()}
         with self._engine() as api:
             containers = api.containers(all=True, filters=filters)
         found = []
         for container in containers:
-            name = container["Labels"][layout.LABEL_NAME]
+            name = container["Labels"].get(layout.LABEL_NAME, "")
+            # An image that was committed from a sandbox carries its labels: what is started from it is not ours.
+            if f"/{name}" not in container["Names"]:
+                continue
             folders.pop(name, None)
             found.append(self._listed(container, self._state.folder(name)))
         return found + [self._state.remainder(folder) for folder in folders.values() if folder.path.exists()]
@@ -232,27 +239,30 @@ class DockerDriver:
             except docker.errors.NotFound:
                 return None
         labels = found["Config"].get("Labels") or {}
-        return found if labels.get(layout.LABEL_INSTANCE) == self._instance else None
+        ours = labels.get(layout.LABEL_INSTANCE) == self._instance and labels.get(layout.LABEL_NAME) == name
+        return found if ours else None
 
-    def _client(self) -> APIClient:
+    def _client(self, timeout: int) -> APIClient:
         # A connection must not be shared by a parent and its fork.
-        client = self._clients.get(os.getpid())
+        key = (os.getpid(), timeout)
+        client = self._clients.get(key)
         if client is None:
             with self._guard:
-                client = self._clients.get(os.getpid())
+                client = self._clients.get(key)
                 if client is None:
-                    client = APIClient(base_url=self._url, version="auto", timeout=TIMEOUT)
-                    self._clients = {os.getpid(): client}
+                    client = APIClient(base_url=self._url, version="auto", timeout=timeout)
+                    mine = {known: item for known, item in self._clients.items() if known[0] == key[0]}
+                    self._clients = {**mine, key: client}
         return client
 
     @contextmanager
-    def _engine(self, name: str = "") -> Iterator[APIClient]:
-        """The client; what it raises inside becomes ours.
+    def _engine(self, name: str = "", timeout: int | None = None) -> Iterator[APIClient]:
+        """The client; what it raises inside becomes ours. Each call takes `timeout` seconds at the most.
 
         Without `name`, an answer "not found" is left to the caller.
         """
         try:
-            yield self._client()
+            yield self._client(timeout or TIMEOUT)
         except docker.errors.ImageNotFound as error:
             raise ImageUnavailable(f"no such image: {error.explanation}") from error
         except docker.errors.APIError as error:
@@ -296,7 +306,7 @@ class DockerDriver:
 def _translated(error: docker.errors.APIError) -> DriverError:
     words = str(error.explanation or error)
     if _no_room(words):
-        return NoCapacity(words)
+        return (DiskFull if "no space left" in words.lower() else NoCapacity)(words)
     if error.status_code is not None and error.status_code >= 500:
         return EngineUnavailable(words)
     return DriverError(words)

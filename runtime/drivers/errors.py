@@ -34,6 +34,10 @@ class NoCapacity(DriverError):
     transient = True
 
 
+class DiskFull(NoCapacity):
+    """The host's own disk is full."""
+
+
 class AttestationFailed(DriverError):
     """The sandbox that came up is not the one that was asked for. It has been removed."""
 
@@ -66,7 +70,8 @@ def os_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise (NoCapacity if error.errno in NO_ROOM else DriverError)(str(error)) from error
+        kind = DiskFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else NoCapacity
+        raise (kind if error.errno in NO_ROOM else DriverError)(str(error)) from error
 
 
 class ExecutorError(Exception):

@@ -110,6 +110,36 @@ class StateFolder:
         meta = folder.read_meta()
         return meta is None or meta.get("owner") == self.owner
 
+    def owners(self) -> set[str]:
+        """Whoever has sandboxes in here, this one or not."""
+        try:
+            names = os.listdir(self.root / "sandboxes")
+        except FileNotFoundError:
+            return set()
+        metas = (SandboxFolder(self.root, name).read_meta() for name in names if _NAME.fullmatch(name))
+        return {str(meta["owner"]) for meta in metas if meta and "owner" in meta}
+
+    def sweep_locks(self) -> None:
+        """Remove the lock files of sandboxes that are gone: whoever died while it held one left it behind."""
+        folder = self.root / "locks"
+        try:
+            names = os.listdir(folder)
+        except FileNotFoundError:
+            return
+        for name in names:
+            if not _NAME.fullmatch(name) or self.folder(name).path.exists():
+                continue
+            try:
+                descriptor = os.open(folder / name, os.O_RDWR | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue
+            try:
+                # Taken first, so that nobody is left holding a file that has no name any more.
+                if _take(descriptor, folder / name):
+                    (folder / name).unlink(missing_ok=True)
+            finally:
+                os.close(descriptor)
+
     def begin(self, folder: SandboxFolder) -> None:
         """Make the folder and say whose it is."""
         folder.make()

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from runtime.drivers import mounts
-from runtime.drivers.errors import DriverError, NoCapacity
+from runtime.drivers.errors import DiskFull, DriverError, NoCapacity
 from runtime.drivers.types import MIB, Resources
 
 USER = 20000
@@ -111,7 +111,8 @@ def _run(*command: str) -> None:
         subprocess.run(command, check=True, capture_output=True, timeout=TIMEOUT, env=environment)
     except subprocess.CalledProcessError as error:
         words = error.stderr.decode(errors="replace").strip()[:500]
-        raise NoCapacity(f"no room for a workspace: {command[0]}: {words}") from error
+        kind = DiskFull if "no space left" in words.lower() else NoCapacity
+        raise kind(f"no room for a workspace: {command[0]}: {words}") from error
     except subprocess.TimeoutExpired as error:
         raise NoCapacity(f"no workspace within {TIMEOUT:.0f} s: {command[0]}") from error
     except FileNotFoundError as error:

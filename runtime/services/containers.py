@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import structlog
+from django.db import transaction
 from django.db.models.functions import Now
 
 from runtime.drivers.errors import DriverError, ExecutorError, SandboxNotFound
 from runtime.drivers.executor_client import ExecutorClient
 from runtime.drivers.types import Resources, Sandbox, SandboxSpec, SandboxState
-from runtime.models import Container, ContainerStatus, Node
-from runtime.services.nodes import driver_of
+from runtime.models import Container, ContainerStatus
+from runtime.services.nodes import driver_for
 from runtime.signals import container_died
 from templates_app import resources
 
@@ -40,7 +41,7 @@ def spec_of(container: Container, boot_timeout: float) -> SandboxSpec:
 
 def make(container: Container, boot_timeout: float) -> None:
     """Have the sandbox made and fill in the row, which stays `creating`: the caller says what it is for. Raises DriverError."""
-    sandbox = driver_of(container.node).create(spec_of(container, boot_timeout))
+    sandbox = driver_for(container).create(spec_of(container, boot_timeout))
     found = {
         "ref": sandbox.ref,
         "socket": str(sandbox.socket),
@@ -55,7 +56,7 @@ def make(container: Container, boot_timeout: float) -> None:
 def remove(container: Container) -> None:
     """Free all that the sandbox holds; keep the end of its log. Safe to repeat. Raises DriverError where the engine can't now."""
     Container.objects.filter(pk=container.pk).move(ContainerStatus.STOPPING)
-    driver = driver_of(container.node)
+    driver = driver_for(container)
     if not container.log_tail:
         try:
             tail = driver.logs(container.name, tail=LOG_TAIL_LINES).replace("\0", "")
@@ -69,63 +70,29 @@ def remove(container: Container) -> None:
 def look(container: Container) -> None:
     """Compare one container that should run with what the engine says of it now."""
     try:
-        sandbox = driver_of(container.node).inspect(container.name)
+        sandbox = driver_for(container).inspect(container.name)
     except SandboxNotFound:
-        _found_dead(container, None)
+        found_dead(container, None)
         return
     if sandbox.state == SandboxState.EXITED:
-        _found_dead(container, sandbox)
+        found_dead(container, sandbox)
 
 
-def reconcile(node: Node) -> None:
-    """Make rows and engine agree, from any state: the dead are told of, what nobody owns is removed. Raises DriverError."""
-    # The engine is asked first: a row that is made in between can't be missing from an older answer.
-    known_before = set(
-        Container.objects.filter(node=node).exclude(status=ContainerStatus.REMOVED).values_list("name", flat=True)
-    )
-    sandboxes = {sandbox.name: sandbox for sandbox in driver_of(node).list()}
-    for container in Container.objects.filter(node=node, status__in=[ContainerStatus.RUNNING, ContainerStatus.WARM]):
-        sandbox = sandboxes.get(container.name)
-        if container.name in known_before and (sandbox is None or sandbox.state == SandboxState.EXITED):
-            look(container)
-    rows = dict(Container.objects.filter(name__in=sandboxes).values_list("name", "status"))
-    for name in sandboxes:
-        if rows.get(name, ContainerStatus.REMOVED) == ContainerStatus.REMOVED:
-            log.warning("orphan_removed", sandbox=name, node=node.name)
-            driver_of(node).remove(name)
+def members(container: Container) -> tuple[str, ...]:
+    """What the cgroup of its executor is called: whoever else sits at its socket is refused."""
+    return tuple(filter(None, (container.ref, container.name)))
 
 
 def answers(container: Container, seconds: float = 0.5) -> bool:
     """Whether its executor does, within `seconds`. No engine is asked."""
     try:
-        return ExecutorClient(Path(container.socket)).health(seconds).state == "ready"
+        return ExecutorClient(Path(container.socket), members=members(container)).health(seconds).state == "ready"
     except ExecutorError:
         return False
 
 
-def lose_silent(node: Node) -> None:
-    """Of a node whose engine is gone: what does not answer any more is lost. Sandboxes that do answer outlive their engine."""
-    for container in Container.objects.filter(node=node, status__in=(ContainerStatus.RUNNING, ContainerStatus.WARM)):
-        if not answers(container) and container.move(
-            ContainerStatus.LOST, detail=f"The node {node.pk} is gone", ended_at=Now()
-        ):
-            container_died.send(sender=Container, container=container, oom_killed=False, node_lost=True)
-
-
-def remove_everything() -> None:
-    """The last sweep of a service that stops: no sandbox of this installation stays on any node that answers."""
-    for node in Node.objects.all():
-        try:
-            for container in Container.objects.filter(node=node).exclude(status=ContainerStatus.REMOVED).select_related("node"):
-                remove(container)
-            driver = driver_of(node)
-            for sandbox in driver.list():
-                driver.remove(sandbox.name)
-        except DriverError as error:
-            log.warning("not_removed", node=node.name, error=str(error))
-
-
-def _found_dead(container: Container, sandbox: Sandbox | None) -> None:
+def found_dead(container: Container, sandbox: Sandbox | None) -> None:
+    """Tell the row and whoever uses it, once. `sandbox` is what is left of it, None for nothing."""
     status = ContainerStatus.EXITED if sandbox else ContainerStatus.LOST
     oom = bool(sandbox and sandbox.oom_killed)
     detail = (
@@ -135,6 +102,7 @@ def _found_dead(container: Container, sandbox: Sandbox | None) -> None:
         if sandbox
         else "The engine does not know it any more"
     )
-    if container.move(status, detail=detail, ended_at=Now()):
-        log.warning("container_died", container=container.name, detail=detail)
-        container_died.send(sender=Container, container=container, oom_killed=oom, node_lost=False)
+    with transaction.atomic():  # a crash in between must not leave a session with a dead container
+        if container.move(status, detail=detail, ended_at=Now()):
+            log.warning("container_died", container=container.name, detail=detail)
+            container_died.send(sender=Container, container=container, oom_killed=oom, node_lost=False)

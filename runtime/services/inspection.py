@@ -7,7 +7,7 @@ from typing import Any
 
 from runtime.drivers.errors import DriverError
 from runtime.models import Container, ContainerStatus
-from runtime.services.nodes import driver_of
+from runtime.services.nodes import driver_for
 
 UP = (ContainerStatus.WARM, ContainerStatus.RUNNING, ContainerStatus.STOPPING)
 LINES = 300
@@ -16,7 +16,7 @@ LINES = 300
 def document(container: Container) -> dict[str, Any]:
     """What the engine says of it now, in the driver's vocabulary: the same for every kind of runtime. Or why it can't."""
     try:
-        sandbox = driver_of(container.node).inspect(container.name)
+        sandbox = driver_for(container).inspect(container.name)
     except DriverError as error:
         return {"unavailable": str(error)}
     return {
@@ -31,7 +31,7 @@ def figures(container: Container) -> dict[str, float | int] | None:
     if container.status not in UP:
         return None
     try:
-        return dataclasses.asdict(driver_of(container.node).stats(container.name))
+        return dataclasses.asdict(driver_for(container).stats(container.name))
     except DriverError:
         return None
 
@@ -41,6 +41,6 @@ def log(container: Container) -> str:
     if container.status not in UP:
         return container.log_tail
     try:
-        return driver_of(container.node).logs(container.name, tail=LINES)
+        return driver_for(container).logs(container.name, tail=LINES)
     except DriverError as error:
         return container.log_tail or f"Not available: {error}"

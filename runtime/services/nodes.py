@@ -14,7 +14,8 @@ from django.db.models.functions import Now
 from runtime.drivers import registry
 from runtime.drivers.base import Driver
 from runtime.drivers.errors import DriverError
-from runtime.models import Node
+from runtime.drivers.state import StateFolder
+from runtime.models import Container, ContainerStatus, Node, RuntimeType
 
 log = structlog.get_logger(__name__)
 
@@ -39,18 +40,37 @@ def register(runtime_type: str, url: str = "") -> Node:
     return node
 
 
-def driver_of(node: Node) -> Driver:
-    """The driver of a node: one per process and node, safe after a fork."""
-    key = (os.getpid(), node.name, node.runtime_type, node.url)
+def driver_of(node: Node, runtime_type: str = "") -> Driver:
+    """The driver of a node, or of another kind on the same host: one per process, safe after a fork."""
+    kind = runtime_type or node.runtime_type
+    key = (os.getpid(), node.name, kind, node.url if kind == node.runtime_type else "")
     with _lock:
         if key not in _drivers:
             _drivers[key] = registry.load(
-                node.runtime_type,
+                kind,
                 instance=settings.INSTANCE_ID,
                 state_dir=Path(settings.STATE_DIR),
-                url=node.url or None,
+                url=key[3] or None,
             )
         return _drivers[key]
+
+
+def driver_for(container: Container) -> Driver:
+    """The driver that made it. The node may have been given another kind of engine since."""
+    return driver_of(container.node, container.runtime_type)
+
+
+def kinds_here(node: Node) -> list[str]:
+    """The node's own kind of runtime, and those it had before of which something is left."""
+    kinds = set(
+        Container.objects.filter(node=node)
+        .exclude(status=ContainerStatus.REMOVED)
+        .values_list("runtime_type", flat=True)
+    )
+    if node.pk == settings.NODE_NAME:
+        owners = StateFolder(Path(settings.STATE_DIR), "").owners()
+        kinds |= {owner.split("/")[0] for owner in owners if owner.endswith(f"/{settings.INSTANCE_ID}")}
+    return [node.runtime_type, *sorted(kinds & set(RuntimeType.values) - {node.runtime_type})]
 
 
 def probe(node: Node) -> bool:

@@ -98,7 +98,10 @@ def _stock(node: Node, template: Template) -> QuerySet:
 
 
 def _unfit(node: Node) -> list[Container]:
-    """Of the pool: dead ones, half-made ones of dead makers, those of an older image or other resources, and what is too many."""
+    """Without a session: dead ones, half-made ones of dead makers, those of an older image or other resources, and what is too many.
+
+    One that runs without a session has lost it with its project: a claim and its session are one transaction.
+    """
     idle = (
         Container.objects.filter(node=node, session=None)
         .exclude(status=ContainerStatus.REMOVED)
@@ -107,7 +110,8 @@ def _unfit(node: Node) -> list[Container]:
     living = Process.objects.filter(dead_at=None).values("pk")
     dead = Q(status__in=(ContainerStatus.EXITED, ContainerStatus.LOST, ContainerStatus.STOPPING))
     orphaned = Q(status=ContainerStatus.CREATING) & ~Q(maker__in=living)
-    unfit = list(idle.filter(dead | orphaned))
+    deserted = Q(status=ContainerStatus.RUNNING)
+    unfit = list(idle.filter(dead | orphaned | deserted))
     kept: dict[str, int] = {}
     for container in idle.filter(status=ContainerStatus.WARM).order_by("created_at"):
         template = container.template

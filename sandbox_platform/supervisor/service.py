@@ -150,10 +150,10 @@ class Service:
         return all([part.stopped_by(deadline) for part in workers])
 
     def _sweep(self) -> bool:
-        from runtime.services import containers
+        from runtime.services import reconciler
 
         try:
-            containers.remove_everything()
+            reconciler.remove_everything()
         except DatabaseError as error:
             warn(f"The last sweep failed: {error}. The next start makes up for it.")
             return False

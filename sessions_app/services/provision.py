@@ -10,7 +10,7 @@ from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from runtime.drivers.errors import DriverError, ImageUnavailable
+from runtime.drivers.errors import DiskFull, DriverError, ImageUnavailable
 from runtime.models import Container, ContainerStatus
 from runtime.services import containers, pool
 from sandbox_platform import processes, wakeups
@@ -25,6 +25,8 @@ from templates_app.models import ImageStatus
 log = structlog.get_logger(__name__)
 # Seconds in `creating`, apart from the time that the template's own preparation takes, after which a session has failed.
 START_DEADLINE = 60.0
+# What a failed start is told as, where it is not START_FAILED.
+REASONS = ((ImageUnavailable, Reason.IMAGE_UNAVAILABLE), (DiskFull, Reason.DISK_FULL))
 
 
 def provision(session_id: str) -> None:
@@ -70,7 +72,8 @@ def _own_container(session: Session, image: str) -> Container | None:
     mine = processes.own_id()
     if session.container is None:
         node = session.node
-        if node is None or not (node.enabled and node.ready):
+        # One failed probe is enough to wait: an engine that hangs must not take every worker with it.
+        if node is None or not (node.enabled and node.ready) or node.failed_probes:
             _wait_for_node(session)
             return None
         with transaction.atomic():
@@ -110,7 +113,9 @@ def _give_up_or_wait(session: Session, container: Container, error: DriverError)
     if error.transient and not _overdue(session):
         _say(session, "The runtime is not available at the moment; the start is tried again")
         return
-    reason = Reason.IMAGE_UNAVAILABLE if isinstance(error, ImageUnavailable) else Reason.START_FAILED
+    if isinstance(error, ImageUnavailable):
+        templates.image_missing(session.template, session.runtime_type, container.image)
+    reason = next((reason for kind, reason in REASONS if isinstance(error, kind)), Reason.START_FAILED)
     if not lifecycle.end(session.pk, reason, _in_words(error)):
         enqueue(Queue.LIFECYCLE, "sessions_app.tasks.release", session.pk)
 
@@ -133,6 +138,7 @@ def _in_words(error: DriverError) -> str:
     words = {
         "EngineUnavailable": "The container engine did not answer within the start deadline",
         "ImageUnavailable": "The template's image is not available on the node",
+        "DiskFull": "The node's disk is full",
         "NoCapacity": "The node had no room for the sandbox",
         "AttestationFailed": "The sandbox that came up did not match its specification and was removed",
         "BootFailed": "The sandbox started, but its executor did not become ready",
@@ -154,6 +160,15 @@ def provision_waiting() -> None:
     unmade = waiting.filter(Q(container=None) | Q(container__maker=None) | ~Q(container__maker__in=living))
     for pk in unmade.values_list("pk", flat=True)[:100]:
         enqueue(Queue.LIFECYCLE, "sessions_app.tasks.provision", pk)
+
+
+def end_without_sandbox() -> None:
+    """End running sessions whose container is dead or gone: whoever found that out may have died before it said so."""
+    gone = (ContainerStatus.EXITED, ContainerStatus.LOST, ContainerStatus.STOPPING, ContainerStatus.REMOVED)
+    for pk in Session.objects.filter(status=SessionStatus.RUNNING, container__status__in=gone).values_list(
+        "pk", flat=True
+    ):
+        lifecycle.end(pk, Reason.CONTAINER_LOST, "Its sandbox is gone")
 
 
 def release_waiting() -> None:

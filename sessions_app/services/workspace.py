@@ -18,6 +18,7 @@ from django.db.models.functions import Now
 
 from runtime.drivers.errors import ExecutorError, ExecutorRefused, ExecutorUnavailable
 from runtime.drivers.executor_client import ExecutorClient
+from runtime.services import containers
 from sandbox_platform.errors import ApiError, invalid
 from sessions_app.models import Session
 
@@ -86,7 +87,7 @@ def _client(session: Session) -> ExecutorClient:
     container = session.container
     if container is None or not container.socket:
         raise ApiError("RuntimeUnavailable", "The session's sandbox is not up yet", headers={"Retry-After": "2"})
-    return ExecutorClient(Path(container.socket))
+    return ExecutorClient(Path(container.socket), members=containers.members(container))
 
 
 def _no_file(path: str) -> ApiError:
@@ -202,7 +203,8 @@ class _Pieces(io.RawIOBase):
 
 def save(session: Session, socket: str) -> None:
     """Copy the workspace to storage while the sandbox is still there. A sandbox that is gone has nothing to give."""
-    client = ExecutorClient(Path(socket))
+    container = session.container
+    client = ExecutorClient(Path(socket), members=containers.members(container) if container else ())
     try:
         entries, truncated = client.list_files()
     except ExecutorError as error:

@@ -8,7 +8,7 @@ import pytest
 from django.conf import settings
 
 from runtime.models import Container, ContainerStatus
-from runtime.services import containers, nodes
+from runtime.services import nodes, reconciler
 from sessions_app.services import lifecycle
 from templates_app import services as templates
 from tests import requirements, workers
@@ -42,7 +42,7 @@ def live(transactional_db: None) -> Iterator[Api]:
         yield Api()
         lifecycle.end_all("the test is over")
         assert lifecycle.wait_released(20)
-    containers.remove_everything()
+    reconciler.remove_everything()
     left = Container.objects.exclude(status=ContainerStatus.REMOVED).values_list("name", "status", "detail")
     assert not left, list(left)
     assert not list((settings.STATE_DIR / "sandboxes").glob("*"))
