@@ -148,6 +148,12 @@ def overdue(execution: Execution, collected: Collected) -> Ending:
     return ending.without_result(collected, "timeout", "The run was ended from outside at its time-out")
 
 
+def keep_output(execution: Execution, collected: Collected) -> None:
+    """Store what a run said whose sandbox may be gone: whoever goes on with it may read nothing any more."""
+    mine = Execution.objects.filter(pk=execution.pk, status=ExecutionStatus.RUNNING, driver=processes.own_id())
+    mine.update(**collected.output())
+
+
 def hand_over(execution: Execution) -> None:
     """Give the lease back; a worker reattaches."""
     with transaction.atomic():

@@ -56,6 +56,11 @@ class Collected:
             case Result():
                 self.result = event
 
+    @property
+    def said_something(self) -> bool:
+        """Whether there is any output."""
+        return bool(self.stdout.value() or self.stderr.value())
+
     def output(self) -> dict[str, Any]:
         """The output columns."""
         result = self.result
@@ -137,8 +142,8 @@ def of_result(collected: Collected, session_ended: bool) -> Ending:
 
 
 def without_result(collected: Collected | None, outcome: str, message: str = "") -> Ending:
-    """The ending of a run whose executor told none: what it printed so far is kept."""
-    values = collected.output() if collected else {}
+    """The ending of a run whose executor told none: what it printed so far is kept, here or in its row."""
+    values = collected.output() if collected and collected.said_something else {}
     status = ExecutionStatus.TIMEOUT if outcome == "timeout" else ExecutionStatus.FAILED
     return Ending(status, {**values, "error": error(outcome, message)})
 

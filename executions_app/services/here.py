@@ -51,7 +51,10 @@ def _follow(execution: Execution, seconds: float) -> Ending | None:
             collected.add(event)
         return drive.settle(execution, collected)
     except ExecutorError as error:
-        return drive.refused(execution, collected, error) if time.monotonic() < deadline else None
+        end = drive.refused(execution, collected, error) if time.monotonic() < deadline else None
+        if end is None and collected.said_something:
+            drive.keep_output(execution, collected)
+        return end
 
 
 def _acknowledge(client: ExecutorClient, run_id: str) -> None:

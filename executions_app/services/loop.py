@@ -73,11 +73,12 @@ class DriveLoop:
         deadline = self._loop.time() + execution.timeout + drive.HOST_GRACE
         looked = False
         while (left := deadline - self._loop.time()) > 0 and socket is not None:
-            collected = Collected()
+            latest = Collected()
             client = AsyncExecutorClient(socket, execution.request_id or None, drive.peer_of(execution))
             try:
                 async for event in client.run(execution.run_id, request, left):
-                    collected.add(event)
+                    latest.add(event)
+                    collected = latest  # not before: where the sandbox is gone, what was read of it stays
                 if (end := await self._ask(drive.settle, execution, collected)) is not None:
                     return end
                 deadline = self._loop.time() + execution.timeout + drive.HOST_GRACE
