@@ -180,7 +180,7 @@ class BuildStatus(models.TextChoices):
 class TemplateBuild(StateModel):
     """One attempt to make a version ready for one kind of runtime, with its log.
 
-    queued -> building | cancelled; building -> testing | failed | cancelled; testing -> succeeded | failed | cancelled.
+    queued -> building | failed | cancelled; building -> testing | failed | cancelled; testing -> succeeded | failed | cancelled.
     """
 
     ARROWS: ClassVar[Arrows] = {

@@ -7,7 +7,7 @@ from executions_app.models import Execution, Language
 from runtime.models import Container, ContainerStatus, Node
 from sandbox_platform.models import ApiKey, Project
 from sessions_app.models import Session, SessionStatus
-from templates_app.models import ImageStatus, Template, TemplateImage
+from templates_app.models import ImageStatus, Template, TemplateBuild, TemplateImage, TemplateVersion
 
 
 class ProjectFactory(DjangoModelFactory):
@@ -47,6 +47,23 @@ class TemplateImageFactory(DjangoModelFactory):
     runtime_type = "bubblewrap"
     status = ImageStatus.READY
     ref = "/nowhere"
+
+
+class TemplateVersionFactory(DjangoModelFactory):
+    class Meta:
+        model = TemplateVersion
+
+    template = factory.SubFactory(TemplateFactory)
+    number = factory.Sequence(lambda n: n + 100)
+    spec = factory.Dict({})
+
+
+class TemplateBuildFactory(DjangoModelFactory):
+    class Meta:
+        model = TemplateBuild
+
+    version = factory.SubFactory(TemplateVersionFactory)
+    runtime_type = "bubblewrap"
 
 
 class ContainerFactory(DjangoModelFactory):

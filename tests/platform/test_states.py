@@ -10,14 +10,21 @@ from executions_app.models import Execution
 from runtime.models import Container
 from sandbox_platform.states import StateModel
 from sessions_app.models import ENDED, STATUS_OF, Reason, Session, SessionStatus
-from templates_app.models import TemplateImage
-from tests.factories import ContainerFactory, ExecutionFactory, SessionFactory, TemplateImageFactory
+from templates_app.models import TemplateBuild, TemplateImage
+from tests.factories import (
+    ContainerFactory,
+    ExecutionFactory,
+    SessionFactory,
+    TemplateBuildFactory,
+    TemplateImageFactory,
+)
 
 FACTORIES = {
     Session: SessionFactory,
     Execution: ExecutionFactory,
     Container: ContainerFactory,
     TemplateImage: TemplateImageFactory,
+    TemplateBuild: TemplateBuildFactory,
 }
 MODELS = [model for model in apps.get_models() if issubclass(model, StateModel)]
 
