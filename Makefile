@@ -1,13 +1,17 @@
 # make run    everything, in the foreground, until Ctrl-C        (PORT, HOST, SANDBOX_STATE_DIR, SANDBOX_RUNTIME, DATABASE_URL)
+# make doctor what this host enforces, what it cannot, and how to mend it (ARGS=--strict)
 # make test   everything that can run on this machine            (ARGS="-k files", REQUIRE=docker,postgres,bubblewrap)
 
-.PHONY: run test lint format openapi bench
+.PHONY: run doctor test lint format openapi bench
 VENV := .venv
 SOURCES := pyproject.toml uv.lock
 
 run: $(VENV)/.ready-to-run
 	@deploy/install host-tools
 	@exec $(VENV)/bin/python manage.py up
+
+doctor: $(VENV)/.ready-to-run
+	@$(VENV)/bin/python manage.py doctor $(ARGS)
 
 test: $(VENV)/.ready-to-test
 	@deploy/install host-tools
