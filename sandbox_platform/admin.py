@@ -2,68 +2,137 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from django import forms
-from django.contrib import admin, messages
-from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
 from django.utils import timezone
+from django.utils.safestring import SafeString
 
-from sandbox_platform.admin_base import WatchedAdmin
+from sandbox_platform.admin_actions import Act
+from sandbox_platform.admin_base import ConsoleAdmin, WatchedAdmin
+from sandbox_platform.admin_show import badge, moment
 from sandbox_platform.models import SCOPES, ApiKey, Process, Project
 
 
 @admin.register(Project)
-class ProjectAdmin(admin.ModelAdmin):
+class ProjectAdmin(ConsoleAdmin):
     """Tenants."""
 
     list_display = ["name", "created_at"]
     search_fields = ["name"]
+    empty_hint = "Add one, then give it an API key."
 
 
 class ApiKeyForm(forms.ModelForm):
     """Scopes to tick rather than JSON to write."""
 
     scopes = forms.MultipleChoiceField(
-        choices=list(SCOPES.items()), required=False, widget=forms.CheckboxSelectMultiple
+        choices=[(name, f"{name}: {words}") for name, words in SCOPES.items()],
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        help_text="Without any it creates sessions and runs code in its own project.",
     )
 
     class Meta:
         model = ApiKey
         fields = ("project", "name", "scopes", "owner", "expires_at")
 
+    def clean_expires_at(self) -> Any:
+        """One that is over already would be a mistake."""
+        moment = self.cleaned_data["expires_at"]
+        if moment and "expires_at" in self.changed_data and moment <= timezone.now():
+            raise forms.ValidationError("It lies in the past")
+        return moment
+
+
+def revoke(request: HttpRequest, key: ApiKey, values: Mapping[str, Any]) -> bool:
+    """At once, for good."""
+    return bool(ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=timezone.now()))
+
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(admin.ModelAdmin):
+class ApiKeyAdmin(ConsoleAdmin):
     """Tokens: shown once, when they are made."""
 
     form = ApiKeyForm
-    list_display = ["name", "project", "prefix", "scopes", "created_at", "expires_at", "revoked_at", "last_used_at"]
+    list_display = ["name", "state", "project", "prefix_shown", "scopes", "created", "expires", "used"]
     list_filter = ["project", ("revoked_at", admin.EmptyFieldListFilter)]
     list_select_related = ["project"]
     search_fields = ["name", "prefix", "project__name"]
     readonly_fields = ["prefix", "created_at", "revoked_at", "last_used_at"]
-    actions = ["revoke"]
+    empty_hint = "Add one: its token is what clients send as 'Authorization: Bearer …'."
+    acts = (
+        Act("revoke", "Revoke", "Revoked", "Requests with its token are refused from now on, for good.", revoke,
+            possible=lambda key: key.revoked_at is None),
+    )  # fmt: skip
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
         """A new key gets its token here, and nowhere again."""
         if not change:
-            self.message_user(request, f"The token, shown this once: {obj.new_token()}", messages.WARNING)
+            request.token_once = obj.new_token()  # type: ignore[attr-defined]
         super().save_model(request, obj, form, change)
 
-    @admin.action(description="Revoke the selected keys", permissions=["change"])
-    def revoke(self, request: HttpRequest, queryset: QuerySet) -> None:
-        """At once, for good."""
-        revoked = queryset.filter(revoked_at=None).update(revoked_at=timezone.now())
-        self.message_user(request, f"{revoked} revoked. Requests with them are refused from now on.")
+    def response_add(self, request: HttpRequest, obj: ApiKey, post_url_continue: str | None = None) -> HttpResponse:
+        """The only page that ever shows the token. It goes through no cookie, no session, no log and no cache."""
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "The token, this once",
+            "key": obj,
+            "opts": self.opts,
+        }
+        context["token"] = request.token_once  # type: ignore[attr-defined]
+        headers = {"Cache-Control": "no-store"}
+        return TemplateResponse(request, "admin/token_once.html", context, headers=headers)
+
+    @admin.display(description="State")
+    def state(self, key: ApiKey) -> SafeString:
+        """Whether requests with it are let in."""
+        if key.revoked_at:
+            return badge("revoked", "bad")
+        return (
+            badge("expired", "warn") if key.expires_at and key.expires_at <= timezone.now() else badge("in use", "good")
+        )
+
+    @admin.display(description="Token")
+    def prefix_shown(self, key: ApiKey) -> str:
+        """What may be known of it."""
+        return f"sbx_{key.prefix}_…"
+
+    @admin.display(description="Created")
+    def created(self, key: ApiKey) -> SafeString | str:
+        """How long ago."""
+        return moment(key.created_at)
+
+    @admin.display(description="Expires")
+    def expires(self, key: ApiKey) -> SafeString | str:
+        """When."""
+        return moment(key.expires_at) if key.expires_at else "never"
+
+    @admin.display(description="Last used")
+    def used(self, key: ApiKey) -> SafeString | str:
+        """To the minute."""
+        return moment(key.last_used_at) if key.last_used_at else "never"
 
 
 @admin.register(Process)
 class ProcessAdmin(WatchedAdmin):
     """Web and worker processes, by their heartbeats."""
 
-    list_display = ["kind", "host", "pid", "beats", "started_at", "dead_at"]
+    list_display = ["kind", "host", "pid", "state", "beats", "started"]
     list_filter = [("dead_at", admin.EmptyFieldListFilter), "kind"]
     keyset_column = "started_at"
     empty_hint = "They appear here once the service runs: manage.py up."
+
+    @admin.display(description="State")
+    def state(self, process: Process) -> SafeString:
+        """By its heartbeat."""
+        return badge("dead", "calm") if process.dead_at else badge("alive", "good")
+
+    @admin.display(description="Started")
+    def started(self, process: Process) -> SafeString | str:
+        """How long ago."""
+        return moment(process.started_at)

@@ -36,7 +36,7 @@ _PICTURES = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in 
 _PICTURES |= {
     code: f"\u27e8{code:04X}\u27e9" for code in (*range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 }
-_LINE_ENDS = re.compile(r"\r\n?(?=\n|$)|\r\n")
+_LINE_ENDS = re.compile(r"\r\n")
 
 
 def inert(text: str) -> str:

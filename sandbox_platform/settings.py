@@ -96,6 +96,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "console.security.ContentSecurityPolicy",
 ]
 ROOT_URLCONF = "sandbox_platform.urls"
 WSGI_APPLICATION = "sandbox_platform.wsgi.application"

@@ -9,7 +9,7 @@ from django import forms
 from rest_framework import serializers as drf
 
 from templates_app import resources
-from templates_app.models import LANGUAGES, NOT_IN_SPEC, Template
+from templates_app.models import LANGUAGES, NOT_IN_SPEC, Template, default_languages
 from templates_app.serializers import TemplateIn
 
 BASICS = ("id", "name", "description")
@@ -44,6 +44,7 @@ class TemplateForm(forms.ModelForm):
     languages = forms.MultipleChoiceField(
         choices=[(word, word) for word in LANGUAGES],
         widget=forms.CheckboxSelectMultiple,
+        initial=default_languages,
         help_text="What code may be written in.",
     )
     pre_installed_packages = Lines(
@@ -59,12 +60,14 @@ class TemplateForm(forms.ModelForm):
         model = Template
         # Whatever a template says, now and in future; not where it is in its life.
         exclude = sorted(NOT_IN_SPEC - {"id"})  # noqa: DJ006
+        labels = {"cpu": "CPU", "oci_runtime": "OCI runtime"}
+        widgets = {"description": forms.Textarea(attrs={"rows": 3, "cols": 60})}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if "image" in self.fields:
             self.fields["image"].required = False
-            self.fields["image"].help_text = "The name that a built image gets. Empty: sandbox/<id>."
+            self.fields["image"].help_text = "The name that a built image gets. Empty: sandbox/ and the id."
 
     def _amount(self, name: str, parse: Callable[[str], int]) -> str:
         try:

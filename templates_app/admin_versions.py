@@ -197,9 +197,10 @@ def dockerfile(version: TemplateVersion) -> str:
     """As the build uses it: the packages are put into site/ by uv beforehand, so that no step needs a network."""
     template = version.as_template()
     wanted = " ".join(template.pre_installed_packages) or "(nothing)"
-    text = sources.DOCKERFILE.read_text().replace(
-        "ARG BASE_IMAGE=python:3.11-slim", f"ARG BASE_IMAGE={template.base_image}"
-    )
+    lines = sources.DOCKERFILE.read_text().splitlines(keepends=True)
+    while lines and lines[0].startswith("#"):  # what its first comment says to people at a shell
+        del lines[0]
+    text = "".join(lines).replace("ARG BASE_IMAGE=python:3.11-slim", f"ARG BASE_IMAGE={template.base_image}")
     return f"# site/ was filled by: uv pip install --target site {wanted}\n{text}"
 
 
