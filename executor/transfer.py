@@ -114,7 +114,7 @@ class Transfer:
                 break
             path, info = found
             if path.startswith(prefix):
-                files.append({"path": path, "size": info.st_size, "mtime": info.st_mtime})
+                files.append({"path": path, "size": info.st_size, "mtime": info.st_mtime, "etag": etag(info)})
         return wire.json_answer(200, {"files": files, "truncated": truncated})
 
     def _download(self, sock: socket.socket, request: Request, path: list[str]) -> None:

@@ -134,4 +134,5 @@ def as_fault(error: OSError) -> Fault:
 
 
 def etag(info: os.stat_result) -> str:
-    return f'"{info.st_ino:x}-{info.st_size:x}-{info.st_mtime_ns:x}"'
+    """Changes with every change: programs may set a file's mtime, but not its ctime."""
+    return f'"{info.st_ino:x}-{info.st_size:x}-{info.st_mtime_ns:x}-{info.st_ctime_ns:x}"'

@@ -7,9 +7,9 @@ from functools import wraps
 
 import structlog
 from django.apps import apps
-from django.core.files.storage import storages
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.utils.module_loading import import_string
 from django.views.decorators.csrf import csrf_exempt
 
 from sandbox_platform import metrics
@@ -76,5 +76,6 @@ def _runtime() -> str:
 
 
 def _storage() -> str:
-    storages["workspaces"].exists("ready")
+    storage = import_string("sessions_app.services.storage.current")()
+    storage.answers()
     return "ok"

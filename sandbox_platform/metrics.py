@@ -43,6 +43,14 @@ class RowCollector(Collector):
             for status, count in apps.get_model(label).objects.values_list("status").annotate(Count("pk")).order_by():
                 gauge.add_metric([status], count)
             yield gauge
+        gauge = GaugeMetricFamily(
+            "sandbox_storage_debts", "What the storage has not acknowledged", labels=["what", "state"]
+        )
+        debts = apps.get_model("sessions_app.StorageDebt").objects
+        for what in ("copy", "save", "erase"):
+            gauge.add_metric([what, "owed"], debts.filter(what=what, lost_at=None).count())
+        gauge.add_metric(["save", "lost"], debts.exclude(lost_at=None).count())
+        yield gauge
         gauge = GaugeMetricFamily("sandbox_queue_depth", "Tasks that wait", labels=["queue"])
         for queue in Queue:
             gauge.add_metric([str(queue)], depth(queue))

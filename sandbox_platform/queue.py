@@ -15,6 +15,7 @@ class Queue(StrEnum):
 
     RUNS = "runs"  # hands runs to the event loop: milliseconds
     LIFECYCLE = "lifecycle"  # makes and removes sandboxes: up to a minute
+    COPIES = "copies"  # pays storage debts: as long as the files are large and the storage is slow
     BUILDS = "builds"  # prepares template images: minutes
 
 

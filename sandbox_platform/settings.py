@@ -9,6 +9,7 @@ from pathlib import Path
 
 from environs import Env, validate
 
+from sandbox_platform import storage_url
 from sandbox_platform.secret_key import read_or_create
 
 env = Env()
@@ -47,6 +48,8 @@ SANDBOX_BOOT_TIMEOUT = env.float("SANDBOX_BOOT_TIMEOUT", 30.0)
 # Seconds. A session's record is kept this long after its end; its files this long.
 SESSION_RETENTION = env.int("SESSION_RETENTION", 30 * 24 * 3600)
 FILES_RETENTION = env.int("FILES_RETENTION", 24 * 3600)
+# Seconds that an ended session keeps its sandbox while its files can't be saved: a dead storage must not hold all capacity.
+WORKSPACE_SAVE_PATIENCE = env.int("WORKSPACE_SAVE_PATIENCE", 15 * 60)
 SESSION_IDLE_TIMEOUT = env.int("SESSION_IDLE_TIMEOUT", 30 * 60)
 SESSION_MAX_LIFETIME = env.int("SESSION_MAX_LIFETIME", 6 * 3600)
 # Runs that may wait in the queue; beyond it a submission is answered 503.
@@ -64,6 +67,7 @@ WEB_THREADS = env.int("WEB_THREADS", 64)
 # The part of the threads of a process that may wait or stream at one moment; beyond it `wait` answers at once.
 WEB_WAIT_SHARE = env.float("WEB_WAIT_SHARE", 0.75)
 LIFECYCLE_WORKERS = env.int("LIFECYCLE_WORKERS", 4)
+COPY_WORKERS = env.int("COPY_WORKERS", 2)
 # Seconds without a heartbeat, by the observer's own clock, after which a process counts as dead.
 PROCESS_STALE_AFTER = env.float("PROCESS_STALE_AFTER", 6.0)
 
@@ -150,10 +154,7 @@ else:
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
-    "workspaces": {
-        "BACKEND": "django.core.files.storage.FileSystemStorage",
-        "OPTIONS": {"location": str(STATE_DIR / "workspaces"), "file_permissions_mode": 0o600},
-    },
+    "workspaces": storage_url.workspaces(env.str("WORKSPACE_STORAGE_URL", ""), STATE_DIR / "workspaces"),
 }
 FILE_UPLOAD_TEMP_DIR = str(STATE_DIR / "tmp")
 Path(FILE_UPLOAD_TEMP_DIR).mkdir(exist_ok=True)
@@ -181,6 +182,7 @@ Q_CLUSTER = {
     "ALT_CLUSTERS": {
         "lifecycle": {"workers": LIFECYCLE_WORKERS, "queue_limit": LIFECYCLE_WORKERS},
         "runs": {"workers": 1, "queue_limit": 1, "timeout": 30, "retry": 60},
+        "copies": {"workers": COPY_WORKERS, "queue_limit": COPY_WORKERS, "timeout": 900, "retry": 960},
         "builds": {"workers": 1, "queue_limit": 1, "timeout": 3600, "retry": 3700},
     },
 }

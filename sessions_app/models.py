@@ -147,3 +147,54 @@ class Session(StateModel):
     def topic(self) -> str:
         """What wakes those who wait for a change of this session."""
         return f"session:{self.pk}"
+
+
+class StoredFile(models.Model):
+    """A workspace file that the storage has acknowledged, as it was in the sandbox when it was copied."""
+
+    session = models.ForeignKey(Session, on_delete=models.CASCADE, related_name="stored_files")
+    path = models.TextField(help_text="In the workspace.")
+    name = models.TextField(help_text="In the storage.")
+    size = models.PositiveBigIntegerField(help_text="Bytes.")
+    mtime = models.FloatField(help_text="Seconds since 1970, by the sandbox's clock.")
+    etag = models.CharField(max_length=200, help_text="The sandbox's: while it is the same, the copy is current.")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["session", "path"], name="one_copy_a_path")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Owed(models.TextChoices):
+    """What a storage debt is about, each more urgent than the one before."""
+
+    COPY = "copy", "What a run changed"
+    SAVE = "save", "All of an ended session"
+    ERASE = "erase", "The stored files are to go"
+
+
+class StorageDebt(models.Model):
+    """What the storage still has to acknowledge of a session. Gone once that is done.
+
+    Until then an ended session keeps its sandbox, WORKSPACE_SAVE_PATIENCE at the most: past it the files that are not in storage
+    count as lost (`lost_at`), and the row stays for the operator to see. `generation` rises with each change that is to be copied, so
+    that one who pays for an older state does not strike out a newer one. `taker` is the process that is at it.
+    """
+
+    session = models.OneToOneField(Session, primary_key=True, on_delete=models.CASCADE, related_name="storage_debt")
+    what = models.CharField(max_length=5, choices=Owed.choices)
+    since = models.DateTimeField(db_default=Now())
+    generation = models.PositiveIntegerField(default=0)
+    attempts = models.PositiveIntegerField(default=0)
+    next_try_at = models.DateTimeField(db_default=Now())
+    error = models.TextField(blank=True, help_text="Of the latest attempt.")
+    taker = models.UUIDField(null=True, editable=False)
+    lost_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["since"]
+        indexes = [models.Index(fields=["lost_at", "next_try_at"])]
+
+    def __str__(self) -> str:
+        return f"{self.session_id}: {self.get_what_display()}"

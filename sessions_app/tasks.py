@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sandbox_platform import idempotency
-from sessions_app.services import lifecycle
+from sessions_app.services import copies, debts, lifecycle
 from sessions_app.services import provision as provisioning
 
 
@@ -17,12 +17,18 @@ def release(session_id: str) -> None:
     lifecycle.release(session_id)
 
 
+def pay(session_id: str) -> None:
+    """Copy or erase what the storage is owed of a session."""
+    copies.pay(session_id)
+
+
 def tick() -> None:
     """Each 2 s: what is due, and what somebody left lying."""
     lifecycle.expire_due()
     provisioning.provision_waiting()
     provisioning.end_without_sandbox()
     provisioning.release_waiting()
+    debts.ring()
 
 
 def purge() -> None:

@@ -53,7 +53,7 @@ def running(lifecycle: int = 2, ticking: bool = True) -> Iterator[None]:
         finally:
             connections.close_all()
 
-    queues = [Queue.RUNS, Queue.BUILDS, *[Queue.LIFECYCLE] * lifecycle]
+    queues = [Queue.RUNS, Queue.BUILDS, Queue.COPIES, *[Queue.LIFECYCLE] * lifecycle]
     threads = [threading.Thread(target=work, args=(queue,), daemon=True) for queue in queues]
     if ticking:
         threads.append(threading.Thread(target=clock, daemon=True))

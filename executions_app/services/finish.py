@@ -11,8 +11,8 @@ from executions_app.models import Execution, ExecutionStatus
 from executions_app.services.ending import Ending
 from sandbox_platform import direct, metrics, wakeups
 from sandbox_platform.queue import Queue, enqueue
-from sessions_app.models import SessionStatus
-from sessions_app.services import lifecycle
+from sessions_app.models import Owed, SessionStatus
+from sessions_app.services import debts, lifecycle
 
 WAITING = f"SELECT 1 FROM {Execution._meta.db_table} WHERE session_id = %s AND status = %s LIMIT 1"  # noqa: S608
 log = structlog.get_logger(__name__)
@@ -25,6 +25,8 @@ def finish(execution: Execution, end: Ending) -> bool:
         if not direct.update(Execution, execution.pk, changes, "status = %s", [ExecutionStatus.RUNNING]):
             return False
         freed = lifecycle.free_slot(execution.session_id)
+        if end.values.get("artifacts"):
+            debts.owe(execution.session_id, Owed.COPY)
         if freed.closing:
             lifecycle.end_if_done(execution.session_id)
         if direct.one(WAITING, [execution.session_id, ExecutionStatus.PENDING]):

@@ -87,16 +87,18 @@ def lose_silent(node: Node) -> None:
                 container_died.send(sender=Container, container=container, oom_killed=False, node_lost=True)
 
 
-def remove_everything() -> None:
-    """The last sweep of a service that stops: no sandbox of this installation stays on any node that answers."""
+def remove_everything(spared: frozenset[str] = frozenset()) -> None:
+    """The last sweep of a service that stops: no sandbox of this installation stays on any node that answers, but the `spared`."""
     for node in Node.objects.all():
-        rows = Container.objects.filter(node=node).exclude(status=ContainerStatus.REMOVED).select_related("node")
+        left = Container.objects.filter(node=node).exclude(status=ContainerStatus.REMOVED).exclude(name__in=spared)
+        rows = left.select_related("node")
         for kind in kinds_here(node):
             try:
                 for container in rows.filter(runtime_type=kind):
                     containers.remove(container)
                 driver = driver_of(node, kind)
                 for sandbox in driver.list():
-                    driver.remove(sandbox.name)
+                    if sandbox.name not in spared:
+                        driver.remove(sandbox.name)
             except DriverError as error:
                 log.warning("not_removed", node=node.name, runtime=kind, error=str(error))

@@ -79,6 +79,7 @@ class Service:
     def watch(self) -> None:
         """Start the rest, and keep all of it alive until Stop is raised."""
         self.canaries.append(Canary(Queue.BUILDS, patience=60, busy=_builds_under_way))
+        self.canaries.append(Canary(Queue.COPIES, patience=60, busy=_copies_under_way))
         looked = 0
         while True:
             self._look(self.parts)
@@ -143,6 +144,8 @@ class Service:
         say("workers", "stopping")
         # A build may take minutes, and the next start does it anew: what is half made has a name of its own.
         self.queues[Queue.BUILDS].kill()
+        # A file that is half copied was never seen, and its debt stands in a row.
+        self.queues[Queue.COPIES].kill()
         workers = [self.queues[Queue.RUNS], self.queues[Queue.LIFECYCLE], self.ticker]
         for part in workers:
             part.ask_to_stop()
@@ -151,9 +154,15 @@ class Service:
 
     def _sweep(self) -> bool:
         from runtime.services import reconciler
+        from sessions_app.services import debts
 
         try:
-            reconciler.remove_everything()
+            spared = debts.unsaved_containers()
+            if spared:
+                warn(
+                    f"{len(spared)} sandboxes stay: the storage has not taken their files yet. The next start saves them."
+                )
+            reconciler.remove_everything(spared)
         except DatabaseError as error:
             warn(f"The last sweep failed: {error}. The next start makes up for it.")
             return False
@@ -165,6 +174,13 @@ def _builds_under_way() -> bool:
     from templates_app import services
 
     return services.building()
+
+
+def _copies_under_way() -> bool:
+    """Large files on a slow storage take minutes."""
+    from sessions_app.models import StorageDebt
+
+    return StorageDebt.objects.exclude(taker=None).exists()
 
 
 def exit_code(gently: bool) -> int:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import structlog
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Now
 
 from runtime.services import capacity, containers, nodes, pool
@@ -17,8 +17,8 @@ from sandbox_platform import crypto, direct, wakeups
 from sandbox_platform.errors import ApiError, invalid
 from sandbox_platform.models import Project
 from sandbox_platform.queue import Queue, enqueue
-from sessions_app.models import ENDED, STATUS_OF, Reason, Session, SessionStatus
-from sessions_app.services import workspace
+from sessions_app.models import ENDED, STATUS_OF, Owed, Reason, Session, SessionStatus, StoredFile
+from sessions_app.services import debts, saved, storage
 from sessions_app.signals import session_closing, session_ended, session_purged, session_running
 from templates_app import resources
 from templates_app import services as templates
@@ -193,8 +193,8 @@ def release(session_id: str) -> None:
         container = session.container
         if container is not None and container.maker is None:
             _await_runs(session)
-            if session.files_saved_at is None and not session.purge and container.socket:
-                workspace.save(session, container.socket)
+            if debts.keeps(session):
+                return  # the debt's end rings again
             containers.remove(container)
         elif container is not None and not _maker_dead(container.maker):
             return  # it is still being made: its maker gives it back
@@ -202,7 +202,8 @@ def release(session_id: str) -> None:
             containers.remove(container)
         Session.objects.filter(pk=session_id, released_at=None).update(released_at=Now())
     if session.purge:
-        workspace.erase(session)
+        with transaction.atomic():
+            debts.owe(session_id, Owed.ERASE)
         session_purged.send(sender=Session, session_id=session_id)
     wakeups.publish(session.topic)
 
@@ -241,10 +242,15 @@ def purge_old() -> None:
     """Remove files and records whose time is over."""
     now = dt.datetime.now(dt.UTC)
     files_over = now - dt.timedelta(seconds=settings.FILES_RETENTION)
-    for session in Session.objects.filter(ended_at__lt=files_over, files_saved_at__isnull=False)[:500]:
-        workspace.erase(session)
+    stored = Q(files_saved_at__isnull=False) | Exists(StoredFile.objects.filter(session=OuterRef("pk")))
+    try:
+        for pk in Session.objects.filter(stored, ended_at__lt=files_over).values_list("pk", flat=True)[:500]:
+            saved.erase(pk)
+        storage.current().sweep((now - dt.timedelta(days=1)).timestamp())
+    except storage.StorageUnavailable as error:
+        log.warning("files_not_purged", error=str(error))  # the next hour's purge does it
     over = now - dt.timedelta(seconds=settings.SESSION_RETENTION)
-    Session.objects.filter(ended_at__lt=over, files_saved_at=None).exclude(released_at=None).delete()
+    Session.objects.filter(~stored, ended_at__lt=over).exclude(released_at=None).delete()
 
 
 class Freed(NamedTuple):

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import datetime as dt
-import errno
-import io
 import mimetypes
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
-from django.conf import settings
-from django.core.files.base import File
-from django.core.files.storage import Storage, storages
-from django.db.models.functions import Now
+from django.db import transaction
 
 from runtime.drivers.errors import ExecutorError, ExecutorRefused, ExecutorUnavailable
 from runtime.drivers.executor_client import ExecutorClient
 from runtime.services import containers
 from sandbox_platform.errors import ApiError, invalid
-from sessions_app.models import Session
+from sessions_app.models import Owed, Session
+from sessions_app.services import debts, saved, storage
 
 log = structlog.get_logger(__name__)
 MAX_FILE = 100 * 1024 * 1024
@@ -77,13 +73,14 @@ def check_path(path: str, name: str = "path") -> str:
 
 def path_of(session: Session) -> str:
     """The URL of its workspace."""
-    return f"workspace://sessions/{session.pk}/"
+    return storage.current().url(storage.folder_of(session.pk))
 
 
 # --- Live: through the executor ----------------------------------------------------------------------------------------
 
 
-def _client(session: Session) -> ExecutorClient:
+def client_of(session: Session) -> ExecutorClient:
+    """Of its sandbox's executor. 503 where there is none yet."""
     container = session.container
     if container is None or not container.socket:
         raise ApiError("RuntimeUnavailable", "The session's sandbox is not up yet", headers={"Retry-After": "2"})
@@ -114,47 +111,60 @@ def _translate(error: ExecutorError, path: str) -> ApiError:
 def upload(session: Session, path: str, chunks: Iterable[bytes]) -> int:
     """Write one file; its size in bytes. The old or the new content is there, never half."""
     try:
-        return _client(session).put_file(path, chunks)
+        size = client_of(session).put_file(path, chunks)
     except ExecutorError as error:
         raise _translate(error, path) from error
+    _changed(session)
+    return size
 
 
 def delete(session: Session, path: str) -> None:
     """Delete one file."""
     try:
-        _client(session).delete_file(path)
+        client_of(session).delete_file(path)
     except ExecutorError as error:
         raise _translate(error, path) from error
+    _changed(session)
+
+
+def _changed(session: Session) -> None:
+    with transaction.atomic():
+        debts.owe(session.pk, Owed.COPY)
 
 
 def listing(session: Session, prefix: str, recursive: bool) -> tuple[list[Entry], bool]:
     """Files below `prefix`, and whether there are more than could be listed."""
-    if session.ended and session.purge:
-        return [], False
-    if session.ended and session.files_saved_at:
-        return _stored_listing(session, prefix, recursive)
-    if session.ended and (session.container is None or session.released_at):
-        return [], False
+    if in_storage(session):
+        return _stored_listing(session, prefix, recursive), False
     try:
-        entries, truncated = _client(session).list_files(prefix, recursive)
+        entries, truncated = client_of(session).list_files(prefix, recursive)
     except ExecutorError as error:
         if session.ended:
-            return [], False
+            return _stored_listing(session, prefix, recursive), False
         raise _translate(error, prefix) from error
     return [Entry(e.path, e.size, e.mtime) for e in entries], truncated
 
 
+def in_storage(session: Session) -> bool:
+    """Whether its files are served from there: it has ended, and its sandbox is gone or has nothing to add."""
+    return session.ended and bool(
+        session.purge
+        or session.files_saved_at
+        or session.released_at
+        or session.container is None
+        or not session.container.socket
+    )
+
+
 def read(session: Session, path: str, offset: int = 0, length: int | None = None) -> Content:
     """One file or a part of it. 404 where there is none."""
-    if session.ended and session.purge:
-        raise _no_file(path)
-    if session.ended and (session.files_saved_at or session.released_at):
+    if in_storage(session):
         return _stored_content(session, path, offset, length)
     try:
-        info, body = _client(session).open_file(path, offset, length)
+        info, body = client_of(session).open_file(path, offset, length)
     except ExecutorError as error:
         if session.ended and isinstance(error, ExecutorUnavailable):
-            raise _no_file(path) from error
+            return _stored_content(session, path, offset, length)
         raise _translate(error, path) from error
     return Content(info.size, info.length, info.mtime, info.etag, body)
 
@@ -162,138 +172,24 @@ def read(session: Session, path: str, offset: int = 0, length: int | None = None
 # --- After the end: from storage ----------------------------------------------------------------------------------------
 
 
-def _storage() -> Storage:
-    return storages["workspaces"]
-
-
-def _prefix(session: Session) -> str:
-    return f"sessions/{session.pk}"
-
-
-def _stored_name(path: str) -> str:
-    """To a storage a backslash is a separator, so that `..\\x` would lead upwards; to a workspace it is a letter."""
-    return path.replace("%", "%25").replace("\\", "%5C")
-
-
-def _path_of_stored(name: str) -> str:
-    return name.replace("%5C", "\\").replace("%25", "%")
-
-
-def _expired(session: Session) -> bool:
-    age = dt.timedelta(seconds=settings.FILES_RETENTION)
-    return session.ended_at is not None and dt.datetime.now(dt.UTC) - session.ended_at > age
-
-
-class _Pieces(io.RawIOBase):
-    """A readable file over an iterator of bytes, so that storages stream it."""
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces, self._rest = pieces, b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        if not self._rest:
-            self._rest = next(self._pieces, b"")
-        count = min(len(buffer), len(self._rest))
-        buffer[:count], self._rest = self._rest[:count], self._rest[count:]
-        return count
-
-
-def save(session: Session, socket: str) -> None:
-    """Copy the workspace to storage while the sandbox is still there. A sandbox that is gone has nothing to give."""
-    container = session.container
-    client = ExecutorClient(Path(socket), members=containers.members(container) if container else ())
-    try:
-        entries, truncated = client.list_files()
-    except ExecutorError as error:
-        log.warning("workspace_not_saved", session=session.pk, error=str(error))
-        return
-    for entry in entries:
-        try:
-            check_path(entry.path)  # what no download can name is not worth keeping
-            _, body = client.open_file(entry.path)
-        except (ApiError, ExecutorRefused):
-            continue  # it went away meanwhile
-        with body:
-            _save(f"{_prefix(session)}/{_stored_name(entry.path)}", body)
-    if truncated:
-        log.warning("workspace_truncated", session=session.pk, files=len(entries))
-    Session.objects.filter(pk=session.pk).update(files_saved_at=Now())
-
-
-def _save(name: str, body: Iterator[bytes]) -> None:
-    try:
-        if _storage().exists(name):
-            _storage().delete(name)  # of an attempt that was interrupted
-        _storage().save(name, File(io.BufferedReader(_Pieces(body), PIECE), name=name))
-    except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
-            raise
-        log.warning("file_not_saved", name=name[:200], error=str(error))  # no other try would fare better
-
-
-def erase(session: Session) -> None:
-    """Remove its stored files."""
-    _erase_below(_prefix(session))
-    Session.objects.filter(pk=session.pk).update(files_saved_at=None)
-
-
-def _erase_below(folder: str) -> None:
-    storage = _storage()
-    try:
-        folders, files = storage.listdir(folder)
-    except FileNotFoundError:
-        return
-    for name in files:
-        storage.delete(f"{folder}/{name}")
-    for name in folders:
-        _erase_below(f"{folder}/{name}")
-    storage.delete(folder)
-
-
-def _stored_listing(session: Session, prefix: str, recursive: bool) -> tuple[list[Entry], bool]:
-    if _expired(session):
-        return [], False
-    root, start = _prefix(session), _stored_name(prefix)
-    found: list[Entry] = []
-
-    def walk(folder: str) -> None:
-        try:
-            folders, files = _storage().listdir(f"{root}/{folder}" if folder else root)
-        except FileNotFoundError:
-            return
-        for name in sorted(files):
-            path = f"{folder}/{name}" if folder else name
-            if path.startswith(start):
-                stored = f"{root}/{path}"
-                modified = _storage().get_modified_time(stored).timestamp()
-                found.append(Entry(_path_of_stored(path), _storage().size(stored), modified))
-        for name in sorted(folders) if recursive else ():
-            walk(f"{folder}/{name}" if folder else name)
-
-    walk(start.rsplit("/", 1)[0] if "/" in start else "")
-    return found, False
+def _stored_listing(session: Session, prefix: str, recursive: bool) -> list[Entry]:
+    return [Entry(row.path, row.size, row.mtime) for row in saved.rows(session, prefix, recursive)]
 
 
 def _stored_content(session: Session, path: str, offset: int, length: int | None) -> Content:
-    stored = f"{_prefix(session)}/{_stored_name(path)}"
+    row = saved.find(session, path)
+    if row is None:
+        raise _no_file(path)
     try:
-        if _expired(session):
-            raise FileNotFoundError
-        file = _storage().open(stored)
-        size, mtime = _storage().size(stored), _storage().get_modified_time(stored).timestamp()
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        stored = saved.read(row, offset, length)
+    except storage.NotStored:
         raise _no_file(path) from None
-    part = max(0, min(size - offset, size if length is None else length))
+    except storage.StorageUnavailable as error:
+        raise unavailable(error) from error
+    return Content(stored.size, stored.length, row.mtime, stored.etag, stored.body)
 
-    def pieces() -> Iterator[bytes]:
-        left = part
-        with file:
-            file.seek(offset)
-            while left and (data := file.read(min(PIECE, left))):
-                left -= len(data)
-                yield data
 
-    return Content(size, part, mtime, f'"{int(mtime * 1e6):x}-{size:x}"', pieces())
+def unavailable(error: Exception) -> ApiError:
+    """For a client whose file is in a storage that does not answer."""
+    log.warning("storage_unavailable", error=str(error)[:500])
+    return ApiError("ServiceUnavailable", "The storage of files does not answer", headers={"Retry-After": "5"})

@@ -127,7 +127,7 @@ def test_a_run_that_goes_on_over_the_time_out_comes_to_its_end(live: Api) -> Non
     assert live.get(f"/sessions/{session_id}").json()["status"] == "running"
     assert live.get(f"/sessions/{session_id}/files/kept").getvalue() == b"x"
     # Uploads are over with the session's end; the run is let go from outside.
-    client = workspace._client(Session.objects.select_related("container").get(pk=session_id))
+    client = workspace.client_of(Session.objects.select_related("container").get(pk=session_id))
     client.put_file("go", [b""])
     assert live.get(f"/executions/{first}/result?wait=20").json()["status"] == "success"
     eventually(lambda: live.get(f"/sessions/{session_id}").json()["status"] == "timeout")

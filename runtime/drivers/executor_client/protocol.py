@@ -78,11 +78,12 @@ class RunRequest:
 
 @dataclass(frozen=True)
 class FileEntry:
-    """A regular file of the workspace: size in bytes, mtime in seconds."""
+    """A regular file of the workspace: size in bytes, mtime in seconds. `etag` as for a download; empty from older executors."""
 
     path: str
     size: int
     mtime: float
+    etag: str = ""
 
 
 @dataclass(frozen=True)
@@ -429,7 +430,9 @@ def parse_files(value: dict[str, Any]) -> tuple[list[FileEntry], bool]:
     files = []
     for item in fields.items(value, "files", MAX_JSON):
         entry = fields.mapping(item)
-        files.append(FileEntry(fields.path(entry, "path"), fields.whole(entry, "size"), fields.number(entry, "mtime")))
+        tag = fields.text(entry, "etag", 200) if "etag" in entry else ""
+        size, mtime = fields.whole(entry, "size"), fields.number(entry, "mtime")
+        files.append(FileEntry(fields.path(entry, "path"), size, mtime, tag))
     return files, fields.flag(value, "truncated")
 
 

@@ -1,0 +1,161 @@
+"""Paying storage debts: copying a workspace to the storage, or erasing there. Safe to repeat, whoever dies when."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import structlog
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from runtime.drivers.errors import ExecutorError, ExecutorRefused
+from runtime.drivers.executor_client import ExecutorClient
+from runtime.drivers.executor_client.protocol import FileEntry
+from runtime.models import ContainerStatus
+from sandbox_platform import processes
+from sandbox_platform.errors import ApiError
+from sandbox_platform.queue import Queue, enqueue
+from sessions_app.models import Owed, Session, StorageDebt, StoredFile
+from sessions_app.services import saved
+from sessions_app.services.debts import free
+from sessions_app.services.storage import NameTaken, StorageUnavailable
+from sessions_app.services.workspace import check_path, client_of
+
+log = structlog.get_logger(__name__)
+# Seconds.
+MOST_BETWEEN_TRIES = 60
+# Seconds that a sandbox which should be there may be silent before it counts as gone.
+SILENCE = 15
+# Files that are copied at once, by so many threads: the helper in the sandbox has four, and downloads want some too.
+BATCH, THREADS = 50, 2
+
+
+class Unsettled(Exception):
+    """A file changed while it was read."""
+
+
+def pay(session_id: str) -> None:
+    """Pay one debt, unless it is not due, somebody is at it, or there is none."""
+    mine = processes.own_id()
+    due = StorageDebt.objects.filter(free(), pk=session_id, lost_at=None, next_try_at__lte=Now())
+    if not due.update(taker=mine):
+        return
+    try:
+        while debt := StorageDebt.objects.filter(pk=session_id, taker=mine).first():
+            try:
+                _work(debt)
+            except (StorageUnavailable, NameTaken, ExecutorError) as error:
+                _postpone(debt, error)
+                break
+            if _strike_out(debt):
+                break
+    finally:
+        StorageDebt.objects.filter(pk=session_id, taker=mine).update(taker=None)
+
+
+def _work(debt: StorageDebt) -> None:
+    session = Session.objects.select_related("container").get(pk=debt.session_id)
+    if debt.what == Owed.ERASE or session.purge:
+        saved.erase(session.pk)
+        return
+    container = session.container
+    if container is None or not container.socket or session.released_at:
+        return
+    there = container.status in (ContainerStatus.RUNNING, ContainerStatus.WARM)
+    try:
+        sync(session.pk, client_of(session), settled=session.ended)
+    except ExecutorError as error:
+        silent = timezone.now() - debt.since > dt.timedelta(seconds=SILENCE)
+        if debt.what == Owed.SAVE and there and not silent:
+            raise
+        # A sandbox that is gone has nothing more to give; what was copied after its runs is there.
+        log.warning("workspace_gone", session=session.pk, error=str(error))
+
+
+def _strike_out(debt: StorageDebt) -> bool:
+    """The debt is paid, unless it has grown meanwhile."""
+    with transaction.atomic():
+        same = StorageDebt.objects.filter(pk=debt.pk, generation=debt.generation, what=debt.what)
+        if not same.delete()[0]:
+            return False
+        if debt.what == Owed.SAVE:
+            Session.objects.filter(pk=debt.pk).update(files_saved_at=Now())
+            enqueue(Queue.LIFECYCLE, "sessions_app.tasks.release", debt.pk)
+    return True
+
+
+def _postpone(debt: StorageDebt, error: Exception) -> None:
+    """Try again later, each time later still; give up where the sandbox has been kept for long enough."""
+    seconds = min(2**debt.attempts, MOST_BETWEEN_TRIES)
+    log.warning("storage_debt", session=debt.pk, what=debt.what, attempts=debt.attempts + 1, error=repr(error)[:500])
+    row = StorageDebt.objects.filter(pk=debt.pk)
+    row.update(
+        attempts=F("attempts") + 1, error=f"{type(error).__name__}: {error}"[:2000],
+        next_try_at=timezone.now() + dt.timedelta(seconds=seconds),
+    )  # fmt: skip
+    patience = dt.timedelta(seconds=settings.WORKSPACE_SAVE_PATIENCE)
+    if debt.what == Owed.SAVE and timezone.now() - debt.since > patience:
+        with transaction.atomic():
+            row.update(lost_at=Now())
+            detail = "; not all of its files could be saved, the storage did not take them in time"
+            session = Session.objects.get(pk=debt.pk)
+            Session.objects.filter(pk=debt.pk).update(status_detail=session.status_detail[:1900] + detail)
+            enqueue(Queue.LIFECYCLE, "sessions_app.tasks.release", debt.pk)
+        log.error("files_lost", session=debt.pk, error=str(error)[:500])
+
+
+def sync(session_id: str, client: ExecutorClient, settled: bool) -> None:
+    """Make the stored files those of the sandbox. `settled`: nothing runs in it any more, so that nothing changes."""
+    entries, truncated = client.list_files()
+    if truncated:
+        log.warning("workspace_truncated", session=session_id, files=len(entries))
+    have = {row.path: row for row in StoredFile.objects.filter(session_id=session_id)}
+    there = {entry.path for entry in entries}
+    for path, row in have.items():
+        if path not in there and not truncated:
+            saved.forget(row)
+    missing = [entry for entry in entries if _wanted(entry, have.get(entry.path))]
+    with ThreadPoolExecutor(THREADS, "copy") as pool:
+        for start in range(0, len(missing), BATCH):
+            found = list(
+                pool.map(lambda entry: _copy(session_id, client, entry, settled), missing[start : start + BATCH])
+            )
+            saved.remember([row for row in found if isinstance(row, StoredFile)])
+
+
+def _wanted(entry: FileEntry, row: StoredFile | None) -> bool:
+    try:
+        check_path(entry.path)
+    except ApiError:
+        return False  # what no download can name is not worth keeping
+    return row is None or not entry.etag or row.etag != entry.etag
+
+
+def _copy(session_id: str, client: ExecutorClient, entry: FileEntry, settled: bool) -> StoredFile | None:
+    """The row of a file whose bytes are safe; None where it went away or changed: who changed it owes a copy again."""
+    first = None
+
+    def pieces() -> Iterator[bytes]:
+        nonlocal first
+        first, body = client.open_file(entry.path)
+        with body:
+            yield from body
+        if settled:
+            return
+        # Before the storage is told that this is all: a mixture of old and new must never be seen.
+        again, rest = client.open_file(entry.path, 0, 0)
+        rest.close()
+        if again.etag != first.etag:
+            raise Unsettled
+
+    try:
+        name, size = saved.write(session_id, entry.path, pieces)
+    except (ExecutorRefused, Unsettled):
+        return None
+    assert first is not None
+    return StoredFile(session_id=session_id, path=entry.path, name=name, size=size, mtime=first.mtime, etag=first.etag)
