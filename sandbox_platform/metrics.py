@@ -22,6 +22,10 @@ pool_claim_seconds = Histogram(
     "sandbox_pool_claim_seconds", "Duration of successful claims", registry=registry,
     buckets=(0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5),
 )  # fmt: skip
+pool_fit_seconds = Histogram(
+    "sandbox_pool_fit_seconds", "Time to give a claimed container other limits", registry=registry,
+    buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 20),
+)  # fmt: skip
 
 
 class RowCollector(Collector):

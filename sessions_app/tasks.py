@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import structlog
+
+from runtime.drivers.errors import DriverError
 from sandbox_platform import idempotency
 from sessions_app.services import copies, debts, lifecycle
 from sessions_app.services import provision as provisioning
+
+log = structlog.get_logger(__name__)
 
 
 def provision(session_id: str) -> None:
@@ -14,7 +19,10 @@ def provision(session_id: str) -> None:
 
 def release(session_id: str) -> None:
     """Give back what an ended session held."""
-    lifecycle.release(session_id)
+    try:
+        lifecycle.release(session_id)
+    except DriverError as error:
+        log.warning("release_failed", session=session_id, error=str(error))  # `tick` rings again
 
 
 def pay(session_id: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Protocol
 
-from runtime.drivers.types import Sandbox, SandboxSpec, SandboxStats
+from runtime.drivers.types import Resources, Sandbox, SandboxSpec, SandboxStats
 
 
 class Driver(Protocol):
@@ -30,6 +30,13 @@ class Driver(Protocol):
         The same name again gives the same sandbox (an earlier, half-made one is finished or made anew). On any error
         nothing is left behind. Raises `ImageUnavailable`, `NoCapacity`, `BootFailed`, `AttestationFailed`,
         `RuntimeUnsupported`.
+        """
+
+    def update(self, name: str, resources: Resources) -> None:
+        """Give a running sandbox the cpu and memory of `resources`, and no other limit; done when it holds.
+
+        The same again changes nothing. Raises `SandboxNotFound` (also where it does not run), `NoCapacity` where it uses
+        more memory already, `RuntimeUnsupported` where its kind of runtime can't.
         """
 
     def inspect(self, name: str) -> Sandbox:

@@ -31,7 +31,7 @@ from runtime.drivers.errors import (
 from runtime.drivers.executor_client import Health
 from runtime.drivers.logfile import read_log, trim_log
 from runtime.drivers.state import SandboxFolder, StateFolder, check_instance
-from runtime.drivers.types import Sandbox, SandboxSpec, SandboxState, SandboxStats
+from runtime.drivers.types import Resources, Sandbox, SandboxSpec, SandboxState, SandboxStats
 
 LAUNCH_TIMEOUT = 10.0
 REMOVE_TIMEOUT = 40.0
@@ -58,7 +58,7 @@ class BubblewrapDriver:
         self._state = StateFolder(state_dir.absolute(), f"bubblewrap/{instance}")
         self._cgroups = cgroups.detect()
 
-    # The six verbs, and the check
+    # The verbs, and the check
 
     def check(self) -> None:
         if os.geteuid() != 0:
@@ -95,6 +95,12 @@ class BubblewrapDriver:
             except BaseException:
                 self._clear(folder)
                 raise
+
+    def update(self, name: str, resources: Resources) -> None:
+        with os_errors(), self._state.lock(name, REMOVE_TIMEOUT):
+            if self.inspect(name).state is not SandboxState.RUNNING:
+                raise SandboxNotFound(f"no running sandbox {name}")
+            self._cgroups.update(self._group(name), resources)
 
     def inspect(self, name: str) -> Sandbox:
         folder = self._state.folder(name)

@@ -37,6 +37,10 @@ class Cgroups(ABC):
         """Make the group, with its limits. One that is there already is kept and limited anew."""
 
     @abstractmethod
+    def update(self, name: str, resources: Resources) -> None:
+        """Give the group the cpu and memory of `resources`. Raises `NoCapacity` if it uses more memory already."""
+
+    @abstractmethod
     def folders(self, name: str) -> list[Path]:
         """The group's folders; a process is in the group once its pid is in the `cgroup.procs` of each."""
 
@@ -116,6 +120,17 @@ class CgroupsV1(Cgroups):
         _write(cpu / "cpu.cfs_quota_us", layout.cpu_quota(resources))
         _write(cpu / "cpu.shares", layout.CPU_SHARES)
 
+    def update(self, name: str, resources: Resources) -> None:
+        memory, _, cpu, _, _ = self.folders(name)
+        limits = [memory / "memory.limit_in_bytes", memory / "memory.memsw.limit_in_bytes"]
+        # Memory with swap is never less than memory alone: the wider one goes first on the way up, last on the way down.
+        if resources.memory > int(limits[0].read_text()):
+            limits.reverse()
+        for limit in limits:
+            if limit.exists():
+                _shrink(limit, resources.memory)
+        _write(cpu / "cpu.cfs_quota_us", layout.cpu_quota(resources))
+
     def folders(self, name: str) -> list[Path]:
         return [self._root / controller / PARENT / name for controller in self.CONTROLLERS]
 
@@ -175,6 +190,14 @@ class CgroupsV2(Cgroups):
         _write(group / "cpu.max", f"{layout.cpu_quota(resources)} {layout.CPU_PERIOD}")
         # The same share as on version 1, on this one's scale of 1 to 10,000.
         _write(group / "cpu.weight", 1 + (layout.CPU_SHARES - 2) * 9999 // 262142)
+
+    def update(self, name: str, resources: Resources) -> None:
+        (group,) = self.folders(name)
+        # This version takes any limit, and kills until it holds.
+        if int((group / "memory.current").read_text()) > resources.memory:
+            raise NoCapacity(f"{name} uses more than {resources.memory} bytes already")
+        _write(group / "memory.max", resources.memory)
+        _write(group / "cpu.max", f"{layout.cpu_quota(resources)} {layout.CPU_PERIOD}")
 
     def folders(self, name: str) -> list[Path]:
         return [self._root / PARENT / name]
@@ -271,6 +294,15 @@ def _write(file: Path, value: int | str) -> None:
     try:
         file.write_text(str(value))
     except OSError as error:
+        raise DriverError(f"{file} does not take {value}: {error}") from error
+
+
+def _shrink(file: Path, value: int) -> None:
+    try:
+        file.write_text(str(value))
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            raise NoCapacity(f"more than {value} bytes are used already") from error
         raise DriverError(f"{file} does not take {value}: {error}") from error
 
 

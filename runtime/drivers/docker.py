@@ -21,7 +21,7 @@ from docker import APIClient
 
 from runtime.drivers import attest, cgroups, layout, workspace
 from runtime.drivers.boot import wait_until_ready
-from runtime.drivers.docker_spec import PEERS_UNKNOWN, HostFacts, container_body
+from runtime.drivers.docker_spec import PEERS_UNKNOWN, HostFacts, changeable, container_body
 from runtime.drivers.errors import (
     AttestationFailed,
     BootFailed,
@@ -35,7 +35,7 @@ from runtime.drivers.errors import (
     os_errors,
 )
 from runtime.drivers.state import SandboxFolder, StateFolder, check_instance
-from runtime.drivers.types import Sandbox, SandboxSpec, SandboxState, SandboxStats
+from runtime.drivers.types import Resources, Sandbox, SandboxSpec, SandboxState, SandboxStats
 
 TIMEOUT = 20
 """Seconds that one call to the engine may take."""
@@ -46,7 +46,14 @@ LOCK_MARGIN = 15.0
 LOG_BYTES = 1024 * 1024
 ENGINE_MOUNTS = ("/etc/resolv.conf", "/etc/hostname", "/etc/hosts")
 """What Docker mounts into every container."""
-NO_ROOM = ("no space left", "cannot allocate memory", "resource temporarily unavailable", "too many open files")
+NO_ROOM = (
+    "no space left",
+    "device or resource busy",
+    "unable to set memory limit",
+    "cannot allocate memory",
+    "resource temporarily unavailable",
+    "too many open files",
+)
 STATES = {"created": SandboxState.CREATED, "running": SandboxState.RUNNING, "paused": SandboxState.RUNNING}
 
 
@@ -63,7 +70,7 @@ class DockerDriver:
         self._clients: dict[tuple[int, int], APIClient] = {}
         self._guard = threading.Lock()
 
-    # The six verbs, and the check
+    # The verbs, and the check
 
     def check(self) -> None:
         with self._engine(timeout=min(PROBE_TIMEOUT, TIMEOUT)) as api:
@@ -87,6 +94,29 @@ class DockerDriver:
             except BaseException:
                 self._clear(folder)
                 raise
+
+    def update(self, name: str, resources: Resources) -> None:
+        with os_errors(), self._state.lock(name, TIMEOUT + LOCK_MARGIN):
+            container = self._container(name)
+            if container is None or not container["State"]["Running"]:
+                raise SandboxNotFound(f"no running sandbox {name}")
+            if container["HostConfig"]["Runtime"] in PEERS_UNKNOWN:
+                raise RuntimeUnsupported(
+                    f"{container['HostConfig']['Runtime']} can't change limits of a running sandbox."
+                )
+            wanted = changeable(resources)
+            if all(container["HostConfig"].get(field) == value for field, value in wanted.items()):
+                return
+            with self._engine(name) as api:
+                # Both memory limits together: the engine refuses one that would pass the other.
+                api.update_container(
+                    container["Id"], cpu_period=wanted["CpuPeriod"], cpu_quota=wanted["CpuQuota"],
+                    mem_limit=wanted["Memory"], memswap_limit=wanted["MemorySwap"],
+                )  # fmt: skip
+                got = api.inspect_container(container["Id"])["HostConfig"]
+            wrong = [f"HostConfig.{field}" for field, value in wanted.items() if got.get(field) != value]
+            if wrong:
+                raise AttestationFailed(wrong)
 
     def inspect(self, name: str) -> Sandbox:
         folder = self._state.folder(name)

@@ -11,7 +11,7 @@ from typing import Any
 
 from runtime.drivers import layout, seccomp, workspace
 from runtime.drivers.state import SandboxFolder
-from runtime.drivers.types import SandboxSpec
+from runtime.drivers.types import Resources, SandboxSpec
 
 PEERS_UNKNOWN = frozenset({"runsc"})
 """OCI runtimes under which the executor can't tell its peers apart."""
@@ -25,6 +25,16 @@ class HostFacts:
     gid: int
     mounts_workspace: bool
     apparmor: bool
+
+
+def changeable(resources: Resources) -> dict[str, int]:
+    """The fields of HostConfig that a running container can be given anew."""
+    return {
+        "CpuPeriod": layout.CPU_PERIOD,
+        "CpuQuota": layout.cpu_quota(resources),
+        "Memory": resources.memory,
+        "MemorySwap": resources.memory,
+    }
 
 
 def container_body(spec: SandboxSpec, folder: SandboxFolder, facts: HostFacts) -> dict[str, Any]:
@@ -83,12 +93,9 @@ def _host_config(spec: SandboxSpec, folder: SandboxFolder, facts: HostFacts) -> 
         "Tmpfs": tmpfs,
         "ShmSize": layout.SHM_SIZE,
         "Mounts": mounts,
-        "Memory": resources.memory,
-        "MemorySwap": resources.memory,
         "OomKillDisable": False,
         "OomScoreAdj": 500,
-        "CpuPeriod": layout.CPU_PERIOD,
-        "CpuQuota": layout.cpu_quota(resources),
+        **changeable(resources),
         "CpuShares": layout.CPU_SHARES,
         "PidsLimit": resources.pids,
         "Ulimits": [_ulimit("nofile", 1024), _ulimit("core", 0), _ulimit("memlock", 0), _ulimit("msgqueue", 0)],

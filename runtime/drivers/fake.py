@@ -21,7 +21,7 @@ from runtime.drivers.errors import (
     NoCapacity,
     SandboxNotFound,
 )
-from runtime.drivers.types import Sandbox, SandboxSpec, SandboxState, SandboxStats
+from runtime.drivers.types import Resources, Sandbox, SandboxSpec, SandboxState, SandboxStats
 
 
 @dataclass
@@ -38,6 +38,7 @@ class Knobs:
     boot_fails: bool = False
     attestation_fails: bool = False
     remove_fails: bool = False
+    update_fails: bool = False
     creates_then_dies: bool = False
     slow_create: threading.Event | None = None
 
@@ -63,7 +64,7 @@ class FakeDriver:
         self._servers: dict[str, AbstractContextManager[object]] = {}
         self._lock = threading.RLock()
 
-    # The six verbs, and the check
+    # The verbs, and the check
 
     def check(self) -> None:
         self._called("check", "")
@@ -80,6 +81,16 @@ class FakeDriver:
         if self.knobs.creates_then_dies:
             raise EngineUnavailable("the connection to the engine broke")
         return found
+
+    def update(self, name: str, resources: Resources) -> None:
+        self._called("update", name)
+        if self.knobs.update_fails:
+            raise DriverError("the limits can't be changed")
+        if self._find(name).state is not SandboxState.RUNNING:
+            raise SandboxNotFound(f"no running sandbox {name}")
+        spec = self.specs[name]
+        limits = replace(spec.resources, cpu=resources.cpu, memory=resources.memory)
+        self.specs[name] = replace(spec, resources=limits)
 
     def inspect(self, name: str) -> Sandbox:
         self._called("inspect", name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
@@ -20,21 +21,27 @@ log = structlog.get_logger(__name__)
 LOG_TAIL_LINES = 200
 
 
+def container_resources(container: Container) -> Resources:
+    """Its limits as the drivers count them."""
+    return Resources(
+        cpu=resources.cpu_millis(container.cpu) / 1000,
+        memory=resources.size(container.memory),
+        disk=resources.size(container.disk),
+    )
+
+
 def spec_of(container: Container, boot_timeout: float) -> SandboxSpec:
     """What the driver is asked for. `boot_timeout` in seconds."""
     template = container.version.as_template() if container.version else container.template
     return SandboxSpec(
         name=container.name,
         image=container.image,
-        resources=Resources(
-            cpu=resources.cpu_millis(container.cpu) / 1000,
-            memory=resources.size(container.memory),
-            disk=resources.size(container.disk),
-        ),
+        resources=container_resources(container),
         slots=container.slots,
         preload=tuple(template.preload),
         labels={"sbx.template": container.template_id},
         oci_runtime=template.oci_runtime,
+        figures=template.figures,
         boot_timeout=boot_timeout,
     )
 
@@ -51,6 +58,14 @@ def make(container: Container, boot_timeout: float) -> None:
     Container.objects.filter(pk=container.pk).update(started_at=Now(), **found)
     for name, value in found.items():
         setattr(container, name, value)
+
+
+def fit(container: Container, cpu: str, memory: str) -> None:
+    """Give a running container other limits, and its row with them. Safe to repeat. Raises DriverError."""
+    asked = replace(container_resources(container), cpu=resources.cpu_millis(cpu) / 1000, memory=resources.size(memory))
+    driver_for(container).update(container.name, asked)
+    Container.objects.filter(pk=container.pk).update(cpu=cpu, memory=memory)
+    container.cpu, container.memory = cpu, memory
 
 
 def remove(container: Container) -> None:

@@ -25,23 +25,42 @@ from templates_app.models import Template
 log = structlog.get_logger(__name__)
 # Runs that may overlap in any sandbox; a session's own limit is kept by its row.
 SLOTS = 16
+# OCI runtimes whose sandboxes can be given other limits while they run.
+CHANGEABLE = ("runc",)
 
 
 def claim(node: Node, template: Template, image: str, amounts: dict[str, str]) -> Container | None:
-    """Take a warm container of just this kind: it is `running` then. None where there is none. Call inside a transaction."""
+    """Take a warm container: it is `running` then. None where there is none. Call inside a transaction.
+
+    One of just these amounts where there is one, else one that `containers.fit` can give them to: see `fits`.
+    """
     began = time.perf_counter()
     if not template.warm_pool_size:
         return None
-    stock = Container.objects.filter(node=node, template=template, image=image, status=ContainerStatus.WARM, **amounts)
+    stock = Container.objects.filter(node=node, template=template, image=image, status=ContainerStatus.WARM)
+    container, outcome = _take_living(stock.filter(**amounts)), "hit"
+    if container is None and template.oci_runtime in CHANGEABLE:
+        # A workspace in memory was cut from the memory limit: that one can't be changed later.
+        near = stock.filter(disk=amounts["disk"], limits_enforced__disk="ext4")
+        container, outcome = _take_living(near), "fit"
+    metrics.pool_claims.labels(template.pk, outcome if container else "miss").inc()
+    if container is not None:
+        metrics.pool_claim_seconds.observe(time.perf_counter() - began)
+        enqueue(Queue.LIFECYCLE, "runtime.tasks.refill", node.pk, template.pk)
+    return container
+
+
+def fits(container: Container, cpu: str, memory: str) -> bool:
+    """Whether it has these limits already."""
+    return (container.cpu, container.memory) == (cpu, memory)
+
+
+def _take_living(stock: QuerySet) -> Container | None:
     while (container := _take(stock)) is not None:
         if containers.answers(container):
-            metrics.pool_claims.labels(template.pk, "hit").inc()
-            metrics.pool_claim_seconds.observe(time.perf_counter() - began)
-            enqueue(Queue.LIFECYCLE, "runtime.tasks.refill", node.pk, template.pk)
             return container
         log.warning("warm_container_dead", container=container.pk)
         container.move(ContainerStatus.LOST, detail="It did not answer when it was claimed")
-    metrics.pool_claims.labels(template.pk, "miss").inc()
     return None
 
 

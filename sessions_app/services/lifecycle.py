@@ -65,6 +65,7 @@ def create(
     container = pool.claim(node, template, image, amounts) if image else None
     if container is not None:
         Session.objects.filter(pk=session.pk).update(container=container)
+    if container is not None and pool.fits(container, session.cpu, session.memory):
         start(session.pk)
     else:
         enqueue(Queue.LIFECYCLE, "sessions_app.tasks.provision", session.pk)

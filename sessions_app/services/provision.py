@@ -13,7 +13,7 @@ from django.db.models.functions import Now
 from runtime.drivers.errors import DiskFull, DriverError, ImageUnavailable
 from runtime.models import Container, ContainerStatus
 from runtime.services import containers, pool
-from sandbox_platform import processes, wakeups
+from sandbox_platform import metrics, processes, wakeups
 from sandbox_platform.models import Process
 from sandbox_platform.queue import Queue, enqueue
 from sessions_app.models import Reason, Session, SessionStatus
@@ -34,6 +34,9 @@ def provision(session_id: str) -> None:
     related = ("template", "version", "node", "container__node", "container__template", "container__version")
     session = Session.objects.select_related(*related).filter(pk=session_id, status=SessionStatus.CREATING).first()
     if session is None:
+        return
+    if session.container is not None and session.container.status == ContainerStatus.RUNNING:
+        _fit(session, session.container)
         return
     ref = _image(session)
     if not ref:
@@ -95,6 +98,23 @@ def _own_container(session: Session, image: str) -> Container | None:
         return None
     taken = Container.objects.filter(pk=container.pk, maker=container.maker, status=ContainerStatus.CREATING)
     return container if taken.update(maker=mine) else None
+
+
+def _fit(session: Session, container: Container) -> None:
+    """A warm container was claimed that has other limits. Where it can't be given ours, a cold start it is."""
+    try:
+        with metrics.pool_fit_seconds.time():
+            containers.fit(container, session.cpu, session.memory)
+    except DriverError as error:
+        log.warning("fit_failed", session=session.pk, container=container.pk, error=str(error))
+        with transaction.atomic():
+            mine = Session.objects.filter(pk=session.pk, status=SessionStatus.CREATING, container=container)
+            if mine.update(container=None):
+                container.move(ContainerStatus.STOPPING, detail=str(error)[:2000])
+                enqueue(Queue.LIFECYCLE, "runtime.tasks.remove", container.pk)
+                enqueue(Queue.LIFECYCLE, "sessions_app.tasks.provision", session.pk)
+        return
+    _start(session, container)
 
 
 def _start(session: Session, container: Container) -> None:

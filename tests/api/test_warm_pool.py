@@ -2,7 +2,11 @@
 
 import pytest
 
+from runtime.drivers.errors import NoCapacity
 from runtime.models import Container, ContainerStatus
+from runtime.services.nodes import driver_of
+from sandbox_platform import metrics
+from templates_app import resources
 from templates_app.models import Template
 from tests.api.client import Api, eventually
 
@@ -34,16 +38,46 @@ def test_a_session_takes_a_warm_container_and_the_pool_fills_up_again(pool: Api)
     assert taken.name not in eventually(lambda: warm(2))
 
 
-def test_other_resources_start_cold(pool: Api) -> None:
+LIMITS = """
+import glob
+for path in ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory.max"):
+    for found in glob.glob(path):
+        print(open(found).read())
+"""
+
+
+@pytest.mark.parametrize("memory", ["256Mi", "1Gi"])
+def test_other_limits_are_given_to_a_warm_container(pool: Api, memory: str) -> None:
     stock = warm(2)
-    session_id = pool.session(resources={"memory": "256Mi"})
+    session_id = pool.session(resources={"cpu": "0.5", "memory": memory})
+    taken = Container.objects.get(session=session_id)
+    assert taken.name in stock and (taken.cpu, taken.memory) == ("0.5", memory)
+    assert int(pool.run(session_id, LIMITS)["stdout"]) == resources.size(memory)
+    spin = "import time\nend = time.monotonic() + 1\nwhile time.monotonic() < end: pass\nprint(time.process_time())"
+    assert float(pool.run(session_id, spin)["stdout"]) < 0.75
+    assert 'sandbox_pool_claims_total{outcome="fit",template="python-basic"}' in metrics.exposition().decode()
+
+
+def test_another_disk_starts_cold(pool: Api) -> None:
+    stock = warm(2)
+    session_id = pool.session(resources={"disk": "2Gi"})
     assert Container.objects.get(session=session_id).name not in stock
     assert warm(2) == stock
 
 
-def test_a_dead_container_is_not_handed_out(pool: Api) -> None:
-    from runtime.services.nodes import driver_of
+def test_a_container_that_can_not_be_fitted_is_given_back(pool: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(name: str, asked: object) -> None:
+        raise NoCapacity("it uses more already")
 
+    stock = warm(2)
+    monkeypatch.setattr(driver_of(Container.objects.get(pk=stock[0]).node), "update", refuse)
+    session_id = pool.session(resources={"memory": "256Mi"})
+    used = Container.objects.get(session=session_id)
+    assert used.name not in stock and used.memory == "256Mi"
+    eventually(lambda: Container.objects.filter(pk__in=stock, status=ContainerStatus.REMOVED).count() == 1)
+
+
+def test_a_dead_container_is_not_handed_out(pool: Api) -> None:
     for container in Container.objects.filter(status=ContainerStatus.WARM):
         driver_of(container.node).remove(container.name)
     session_id = pool.session()

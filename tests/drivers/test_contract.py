@@ -18,6 +18,7 @@ from runtime.drivers.errors import (
     BootFailed,
     ExecutorProtocolError,
     ImageUnavailable,
+    NoCapacity,
     RuntimeUnsupported,
     SandboxNotFound,
 )
@@ -298,6 +299,33 @@ def test_memory(kind):
     assert driver.inspect(made.name).state is SandboxState.RUNNING
 
 
+def test_other_limits_while_it_runs(kind):
+    driver = kind.driver()
+    made = driver.create(kind.spec(resources=Resources(cpu=1.0, memory=256 * MIB)))
+    spin = "import time\nend = time.monotonic() + 1\nwhile time.monotonic() < end: pass\nprint(time.process_time())"
+    grab = "x = bytearray(300 << 20)\nprint(len(x) >> 20)"
+    for asked in (Resources(cpu=0.3, memory=512 * MIB), Resources(cpu=0.3, memory=512 * MIB)):
+        driver.update(made.name, asked)
+        assert float(printed(made, spin)) < 0.5
+        assert printed(made, grab) == "300"
+    driver.update(made.name, Resources(cpu=1.0, memory=128 * MIB))
+    assert run(made, grab)[0].outcome == "oom"
+    assert driver.inspect(made.name).state is SandboxState.RUNNING
+    with pytest.raises(NoCapacity):
+        driver.update(made.name, Resources(memory=8 * MIB))
+    assert printed(made, "print('alive')") == "alive"
+
+
+def test_what_does_not_run_can_not_be_updated(kind):
+    driver = kind.driver()
+    with pytest.raises(SandboxNotFound):
+        driver.update(UNKNOWN, Resources())
+    made = driver.create(kind.spec())
+    kill_and_wait(driver, made)
+    with pytest.raises(SandboxNotFound):
+        driver.update(made.name, Resources())
+
+
 FORK = """
 import os, time
 made = 0
@@ -440,7 +468,15 @@ for path in glob.glob("/proc/*/environ") + glob.glob("/proc/*/cmdline"):
 def test_the_host_can_not_be_seen(kind, tmp_path):
     made = kind.driver().create(kind.spec())
     other = kind.driver().create(kind.spec())
-    places = [str(kind.state), "/root/.ssh", "/home/*", "/var/lib/docker", "/etc/shadow-", "/etc/ssl/private/*", "/srv/*"]
+    places = [
+        str(kind.state),
+        "/root/.ssh",
+        "/home/*",
+        "/var/lib/docker",
+        "/etc/shadow-",
+        "/etc/ssl/private/*",
+        "/srv/*",
+    ]
     code = f"import glob\nprint([found for place in {places!r} for found in glob.glob(place)])"
     assert printed(made, code) == "[]"
     assert other.name not in printed(made, "print(open('/proc/self/mountinfo').read())")

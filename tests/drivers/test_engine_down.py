@@ -9,11 +9,12 @@ import pytest
 from runtime.drivers import docker as docker_module
 from runtime.drivers.docker import DockerDriver
 from runtime.drivers.errors import EngineUnavailable
-from runtime.drivers.types import SandboxSpec
+from runtime.drivers.types import Resources, SandboxSpec
 
 VERBS = {
     "check": lambda driver: driver.check(),
     "create": lambda driver: driver.create(SandboxSpec("sbx-1", "image")),
+    "update": lambda driver: driver.update("sbx-1", Resources()),
     "inspect": lambda driver: driver.inspect("sbx-1"),
     "remove": lambda driver: driver.remove("sbx-1"),
     "list": lambda driver: driver.list(),
