@@ -2,7 +2,7 @@
 # make doctor what this host enforces, what it cannot, and how to mend it (ARGS=--strict)
 # make test   everything that can run on this machine            (ARGS="-k files", REQUIRE=docker,postgres,bubblewrap)
 
-.PHONY: run doctor test lint format openapi bench
+.PHONY: run doctor test lint format openapi drills bench
 VENV := .venv
 SOURCES := pyproject.toml uv.lock
 
@@ -34,6 +34,10 @@ $(VENV)/.ready-to-run: $(SOURCES)
 
 $(VENV)/.ready-to-test: $(SOURCES)
 	@deploy/install test
+
+# Faults of a real Docker engine of its own: killed, hung, without the image, full. Needs root and dockerd.
+drills: $(VENV)/.ready-to-test
+	@DRILLS=1 $(VENV)/bin/pytest tests/drills $(ARGS)
 
 # Docker driver, PostgreSQL, and the peers in the same run: ARGS="--quick" to see that it works.
 bench: $(VENV)/.ready-to-test
