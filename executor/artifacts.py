@@ -10,6 +10,7 @@ from executor.workspace import Workspace
 
 MAX_SCANNED = 10_000
 MAX_ARTIFACTS = 200
+MAX_PATH = 1024  # bytes of one path
 MAX_PATH_BYTES = 32 * 1024  # all of them together: the list travels in one packet
 CLOCK_GRAIN = 20_000_000  # nanoseconds: file times come from a clock that ticks each 4 to 10 ms
 
@@ -58,6 +59,9 @@ class Artifacts:
             uploads = dict(self._uploads)
         changed: list[dict[str, Any]] = []
         for path, (current, owner) in self._owners.items():
+            if len(os.fsencode(path)) > MAX_PATH:
+                truncated = True  # no client could name it
+                continue
             if before.get(path) == current or uploads.get(path) == current or current[3] < since:
                 continue
             if path in before:

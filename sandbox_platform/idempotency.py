@@ -50,7 +50,7 @@ def once(request: Request, act: Act) -> Response:
         first = IdempotencyRecord.objects.filter(**mark).first()
         if first is None:  # it was rolled back meanwhile, or it was another constraint
             raise
-        return _replay(first, fingerprint)
+        return _replay(request, first, fingerprint)
     except OperationalError as error:
         if getattr(error.__cause__, "sqlstate", "") == "55P03":  # lock_not_available: the twin is still under way
             raise ApiError("Conflict", "A request with the same Idempotency-Key is still under way",
@@ -87,12 +87,16 @@ def _keep(record: IdempotencyRecord, response: Response) -> None:
     record.save(update_fields=["status", "headers", "body"])
 
 
-def _replay(record: IdempotencyRecord, fingerprint: str) -> Response:
+def _replay(request: Request, record: IdempotencyRecord, fingerprint: str) -> Response:
     if record.fingerprint != fingerprint:
         raise ApiError(
             "Conflict", "This Idempotency-Key was used with another body", solution="Use a new key for a new request"
         )
     headers = {**record.headers, "Idempotent-Replayed": "true"}
+    if record.status >= 400:  # the envelope names the request that it answers
+        return Response(
+            {**json.loads(record.body), "request_id": request_id_of(request)}, status=record.status, headers=headers
+        )
     return Response(RawJSON(record.body), status=record.status, headers=headers)
 
 

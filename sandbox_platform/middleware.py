@@ -11,7 +11,7 @@ import structlog
 from django.http import HttpRequest, HttpResponse
 
 from sandbox_platform import metrics
-from sandbox_platform.errors import translate
+from sandbox_platform.errors import invalid, translate
 
 log = structlog.get_logger("sandbox.access")
 SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -60,7 +60,9 @@ class ErrorMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        """Pass through."""
+        """Refuse a body of unknown length, which the parsers would take for an empty one; else pass through."""
+        if "Transfer-Encoding" in request.headers and not request.headers.get("Content-Length"):
+            return invalid("A body needs a Content-Length: chunked transfer is not supported").response(request)
         return self.get_response(request)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:

@@ -1,6 +1,9 @@
 """Rows for tests."""
 
+import datetime as dt
+
 import factory
+from django.utils import timezone
 from factory.django import DjangoModelFactory
 
 from executions_app.models import Execution, Language
@@ -90,7 +93,12 @@ class SessionFactory(DjangoModelFactory):
     cpu, memory, disk = "1", "512Mi", "1Gi"
 
     class Params:
-        running = factory.Trait(status=SessionStatus.RUNNING, container=factory.SubFactory(ContainerFactory))
+        running = factory.Trait(
+            status=SessionStatus.RUNNING,
+            container=factory.SubFactory(ContainerFactory),
+            started_at=factory.LazyFunction(timezone.now),
+            expires_at=factory.LazyFunction(lambda: timezone.now() + dt.timedelta(seconds=300)),
+        )
 
 
 class ExecutionFactory(DjangoModelFactory):

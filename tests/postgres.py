@@ -34,7 +34,10 @@ def binaries() -> Path | None:
 
 @contextmanager
 def server(durable: bool = False) -> Iterator[str]:
-    """Its URL. `durable` as in service, with fsync; tests do without. Raises RuntimeError where there is no server to start, or it does not come up."""
+    """Its URL. `durable` as in service, with fsync; tests do without.
+
+    Raises RuntimeError where there is no server to start, or it does not come up.
+    """
     programs = binaries()
     if programs is None:
         raise RuntimeError("no PostgreSQL server is installed")
@@ -46,7 +49,16 @@ def server(durable: bool = False) -> Iterator[str]:
         done = subprocess.run(init, cwd=folder, capture_output=True, text=True, **owner)
         if done.returncode != 0:
             raise RuntimeError(f"initdb failed: {done.stderr.strip()[-500:]}")
-        options = ["-c", "listen_addresses=", "-c", f"fsync={'on' if durable else 'off'}", "-c", "max_connections=200", "-k", str(folder)]
+        options = [
+            "-c",
+            "listen_addresses=",
+            "-c",
+            f"fsync={'on' if durable else 'off'}",
+            "-c",
+            "max_connections=200",
+            "-k",
+            str(folder),
+        ]
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
                 [programs / "postgres", "-D", folder / "data", *options], cwd=folder, stdout=log, stderr=log, **owner

@@ -34,7 +34,11 @@ def claim_next(session_id: str) -> Execution | None:
     """Take the session's eldest waiting execution for this process if a slot is free: it is `running` then."""
     with transaction.atomic():
         free = Session.objects.filter(
-            pk=session_id, status=SessionStatus.RUNNING, closing="", active_runs__lt=F("max_concurrency")
+            pk=session_id,
+            status=SessionStatus.RUNNING,
+            closing="",
+            expires_at__gt=Now(),
+            active_runs__lt=F("max_concurrency"),
         )
         if not free.update(active_runs=F("active_runs") + 1, last_activity_at=Now()):
             return None

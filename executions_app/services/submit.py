@@ -8,6 +8,7 @@ from typing import Any
 import structlog
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -58,7 +59,10 @@ def submit(session: Session, values: dict[str, Any], request_id: str, drive_here
 
 def _admit(session: Session) -> None:
     """The session's row stays locked until the commit, so that its end can't miss the new execution."""
-    live = Session.objects.filter(pk=session.pk, closing="", status__in=(SessionStatus.CREATING, SessionStatus.RUNNING))
+    live = Session.objects.filter(
+        Q(expires_at=None) | Q(expires_at__gt=Now()), pk=session.pk, closing="",
+        status__in=(SessionStatus.CREATING, SessionStatus.RUNNING),
+    )  # fmt: skip
     if not live.update(last_activity_at=Now()):
         raise ApiError("SessionNotFound", f"Session '{session.pk}' does not exist or has been terminated")
     most = settings.MAX_PENDING_EXECUTIONS

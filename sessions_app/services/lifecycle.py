@@ -104,7 +104,7 @@ def extend(session: Session, timeout: int) -> bool:
         left = settings.SESSION_MAX_LIFETIME - (dt.datetime.now(dt.UTC) - session.started_at).total_seconds()
         if timeout > left:
             raise invalid(f"timeout: the maximum life ends in {max(0, int(left))} s")
-    live = Session.objects.filter(pk=session.pk, closing="")
+    live = Session.objects.filter(Q(expires_at=None) | Q(expires_at__gt=Now()), pk=session.pk, closing="")
     return bool(
         live.filter(status=SessionStatus.RUNNING).update(
             timeout=timeout, expires_at=Now() + dt.timedelta(seconds=timeout), last_activity_at=Now()
@@ -263,7 +263,8 @@ class Freed(NamedTuple):
 
 def take_slot(session_id: str) -> bool:
     """A slot for a run that begins in this transaction. False where none is free, where runs wait for one, or at the session's end."""
-    return direct.one(TAKE_SLOT, [_now(), session_id, SessionStatus.RUNNING, "pending"]) is not None
+    now = _now()
+    return direct.one(TAKE_SLOT, [now, session_id, SessionStatus.RUNNING, now, "pending"]) is not None
 
 
 def free_slot(session_id: str) -> Freed:
@@ -279,7 +280,7 @@ def _now() -> Any:
 # The two statements that every run makes. The executions' table is named rather than imported: it lies above this app.
 TAKE_SLOT = f"""
     UPDATE {Session._meta.db_table} SET active_runs = active_runs + 1, last_activity_at = %s
-    WHERE id = %s AND status = %s AND closing = '' AND active_runs < max_concurrency AND NOT EXISTS (
+    WHERE id = %s AND status = %s AND closing = '' AND active_runs < max_concurrency AND expires_at > %s AND NOT EXISTS (
         SELECT 1 FROM executions_app_execution e WHERE e.session_id = {Session._meta.db_table}.id AND e.status = %s)
     RETURNING 1
 """  # noqa: S608

@@ -19,10 +19,14 @@ class TestCommon(BodyQuestions, IdQuestions):
 
 
 def running(api: Api, age: int = 0, **fields: object) -> Session:
-    started = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=age)
-    return SessionFactory(
-        project=api.project, running=True, started_at=started, expires_at=started + dt.timedelta(seconds=300), **fields
-    )
+    now = dt.datetime.now(dt.UTC)
+    times = {"started_at": now - dt.timedelta(seconds=age), "expires_at": now + dt.timedelta(seconds=100)}
+    return SessionFactory(project=api.project, running=True, **{**times, **fields})
+
+
+def test_one_that_is_due_can_not_be_extended(api: Api) -> None:
+    session = running(api, expires_at=dt.datetime.now(dt.UTC) - dt.timedelta(seconds=1))
+    error_of(api.patch(f"/sessions/{session.pk}", {"timeout": 900}), 404, "SessionNotFound")
 
 
 def test_a_running_one_gets_so_many_seconds_from_now(api: Api) -> None:

@@ -60,7 +60,7 @@ def test_refusals_are_kept(api: Api) -> None:
     error_of(first, 404, "TemplateNotFound")
     TemplateFactory(id="later")
     again = api.post("/sessions", {"template_id": "later"}, headers=KEY)
-    assert (again.status_code, again.content) == (404, first.content)
+    assert error_of(again, 404, "TemplateNotFound") == {**first.json(), "request_id": again.headers["X-Request-ID"]}
     assert again.headers["Idempotent-Replayed"] == "true"
 
 
