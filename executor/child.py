@@ -50,7 +50,7 @@ def run(request: dict[str, Any], fds: list[int], options: Options) -> NoReturn:
         channel.send(outcome="exception", exit_code=1, error={"type": "OSError", "message": message, "traceback": ""})
         os._exit(1)
     if request["language"] == "python":
-        python_runner.run(spec, channel, [options.workspace])
+        python_runner.run(spec, channel, [options.workspace], options.figures)
     shell_runner.run(spec, channel)
 
 
@@ -85,6 +85,8 @@ def _wipe(uid: int, options: Options) -> NoReturn:
 def environment(options: Options) -> dict[str, str]:
     """The environment of user code before the run's own variables: made from nothing."""
     env = {"PATH": SYSTEM_PATH, "HOME": options.workspace, "LANG": "C.UTF-8", "TMPDIR": "/tmp", "PYTHONUNBUFFERED": "1"}  # noqa: S108
+    if options.figures:
+        env["MPLBACKEND"] = "Agg"
     if os.path.isdir(options.site):
         env["PATH"] = f"{options.site}/bin:{SYSTEM_PATH}"
         env["PYTHONPATH"] = options.site

@@ -21,6 +21,7 @@ class Options(argparse.Namespace):
     log_level: str
     allow_any_peer: bool
     warm_node: int
+    figures: bool
     role: str
     fd: int
 
@@ -54,6 +55,7 @@ def parse(arguments: list[str]) -> Options:
     parser.add_argument("--log-level", choices=sorted(LEVELS), default="info")
     parser.add_argument("--allow-any-peer", action="store_true")
     parser.add_argument("--warm-node", type=int, choices=range(5), default=0)
+    parser.add_argument("--figures", action="store_true")
     # How PID 1 starts a replacement for a helper that died; of no use by hand.
     parser.add_argument("--role", choices=("main", "zygote", "files"), default="main", help=argparse.SUPPRESS)
     parser.add_argument("--fd", type=int, default=-1, help=argparse.SUPPRESS)

@@ -14,10 +14,13 @@ import linecache
 import os
 import sys
 import threading
+import time
 import traceback
 import types
+from collections.abc import Callable
 from typing import Any, NoReturn
 
+from executor import figures
 from executor.results import Channel
 
 FILENAME = "<handler>"
@@ -29,18 +32,24 @@ _exit, _write, _compile, _exec, _loads = os._exit, os.write, compile, exec, json
 _TracebackException = traceback.TracebackException
 _run_exitfuncs = atexit._run_exitfuncs
 _join_threads = threading._shutdown  # type: ignore[attr-defined]
+_monotonic, _save_figures = time.monotonic, figures.save
 _missing = object()
 _kept: list[types.ModuleType] = []
 
 
-def run(spec: dict[str, Any], channel: Channel, import_path: list[str]) -> NoReturn:
+def run(spec: dict[str, Any], channel: Channel, import_path: list[str], with_figures: bool = False) -> NoReturn:
     """`import_path` goes to the end of sys.path: behind the standard library and site packages."""
-    code = 1
+    code, deadline = 1, _monotonic() + spec["timeout"]
+
+    def at_end() -> None:
+        if with_figures:
+            _save_figures(deadline)
+
     try:
         namespace = _prepare(spec, import_path)
-        code = _play(spec, channel, namespace)
+        code = _play(spec, channel, namespace, at_end)
     except BaseException as error:
-        code = _report(error, channel)
+        code = _report(error, channel, at_end)
     _exit(code)
 
 
@@ -81,17 +90,18 @@ def _reseed() -> None:
         sys.modules["numpy.random"].seed()
 
 
-def _play(spec: dict[str, Any], channel: Channel, namespace: dict[str, Any]) -> int:
+def _play(spec: dict[str, Any], channel: Channel, namespace: dict[str, Any], at_end: Callable[[], None]) -> int:
     """Executes the code, then its handler if it defines one. Returns the exit code."""
     program = _compile(spec["code"], FILENAME, "exec", dont_inherit=True)
     _exec(program, namespace)
     handler = namespace.get("handler", _missing)
     if handler is _missing:
-        _end_script()
+        _end_script(at_end)
         return 0
     channel.send(handler=True)
     value = _call(handler, _loads(spec["event"]))
     _flush()
+    at_end()
     channel.send_value(value)
     return 0
 
@@ -111,9 +121,10 @@ def _call(handler: Any, event: object) -> object:
     return value
 
 
-def _end_script() -> None:
+def _end_script(at_end: Callable[[], None]) -> None:
     """What the interpreter does at its end, short of taking itself apart."""
     _join_threads()
+    at_end()  # before pyplot's own exit function closes all figures
     _run_exitfuncs()
     _flush()
 
@@ -126,13 +137,14 @@ def _flush() -> None:
             continue
 
 
-def _report(error: BaseException, channel: Channel) -> int:
+def _report(error: BaseException, channel: Channel, at_end: Callable[[], None]) -> int:
     """Tells of an uncaught exception, on stderr and on the channel. Returns the exit code."""
     if isinstance(error, SystemExit):
-        return _leave(error)
+        return _leave(error, at_end)
     described = describe(error)
     _flush()
     _complain(described["traceback"])
+    at_end()
     with contextlib.suppress(BaseException):  # it is the user's
         _run_exitfuncs()
     _flush()
@@ -140,13 +152,13 @@ def _report(error: BaseException, channel: Channel) -> int:
     return 1
 
 
-def _leave(error: SystemExit) -> int:
+def _leave(error: SystemExit, at_end: Callable[[], None]) -> int:
     code = error.code
     if code is not None and not isinstance(code, int):
         _complain(f"{code}\n")
         code = 1
     with contextlib.suppress(BaseException):  # an exit function of the user's
-        _end_script()
+        _end_script(at_end)
     return (code or 0) & 0xFF
 
 

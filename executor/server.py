@@ -84,8 +84,11 @@ def _listen(path: str) -> socket.socket:
     except FileNotFoundError:
         pass
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(path)
-    os.chmod(path, 0o660)
+    before = os.umask(0o117)  # born with mode 0660: gVisor refuses to change the mode of a socket
+    try:
+        listener.bind(path)
+    finally:
+        os.umask(before)
     listener.listen(128)
     listener.setblocking(False)
     return listener

@@ -14,7 +14,7 @@ from executor.loop import Timer
 from executor.privileges import acting_as, kill_user
 from executor.runs import Run
 
-SPEC_KEYS = ("code", "event", "args", "env", "working_directory")
+SPEC_KEYS = ("code", "event", "args", "env", "working_directory", "timeout")
 
 
 class Slot:
@@ -26,6 +26,7 @@ class Slot:
         self.warm: WarmNode | None = None
         self.swept = False  # since the end of the run began
         self.pipes: dict[int, str] = {}
+        self.unsent: Pipes | None = None  # while there is no zygote to hand them to
         self.timers: dict[str, Timer] = {}
 
 

@@ -24,6 +24,8 @@ from executor.wire import Fault
 PIPE_READ = 256 * 1024
 START_PATIENCE = 60.0  # seconds that the zygote may take to answer, its imports included
 SCAN_PATIENCE = 5.0  # seconds for the look at the workspace
+REPLACE_PATIENCE = 5.0  # seconds that a run waits for a zygote in place of one that died
+ASK_AGAIN = 0.02
 MAX_HELD = 256
 MAX_HELD_BYTES = 64 * 1024 * 1024
 MAX_REMEMBERED = 100_000
@@ -147,11 +149,26 @@ class Supervisor:
         except OSError as error:
             return self._fail(slot, f"not started: {error.strerror}; user code has not begun")
         self._attach(slot, run, pipes)
+        slot.unsent = pipes
+        self._ask(slot, run, time.monotonic() + REPLACE_PATIENCE)
+
+    def _ask(self, slot: Slot, run: Run, until: float) -> None:
+        """Hands the pipes to the zygote, as soon as there is one."""
+        self._cancel_timer(slot, "ask")
+        assert slot.unsent is not None
         message = {"run": run.key, "uid": slot.uid, "language": run.spec["language"]}
-        sent = self._zygote.send(message, tuple(pipes.theirs))
-        pipes.close_theirs()
-        if not sent:
-            self._fail(slot, "the interpreter is being replaced; user code has not begun")
+        if self._zygote.send(message, tuple(slot.unsent.theirs)):
+            run.zygote, run.asked = self._zygote.pid, True
+            self._forget_unsent(slot)
+        elif time.monotonic() < until:
+            slot.timers["ask"] = self._loop.later(ASK_AGAIN, partial(self._ask, slot, run, until))
+        else:
+            self._fail(slot, "the interpreter could not be replaced; user code has not begun")
+
+    def _forget_unsent(self, slot: Slot) -> None:
+        if slot.unsent is not None:
+            slot.unsent.close_theirs()
+            slot.unsent = None
 
     def _launch_warm(self, slot: Slot, run: Run) -> bool:
         warm = self.nodes.take(slot)
@@ -272,6 +289,7 @@ class Supervisor:
         run.state = "ending"
         for name in list(slot.timers):
             self._cancel_timer(slot, name)
+        self._forget_unsent(slot)
         slot.swept = False
         kill_known(slot.uid)
         self._sweep(slot, run)
@@ -372,7 +390,7 @@ class Supervisor:
     def _zygote_died(self) -> None:
         self._zygote_ready = False
         for slot in self.slots:
-            if slot.run is not None and slot.run.state == "starting":
+            if slot.run is not None and slot.run.state == "starting" and slot.run.asked:
                 self._fail(slot, "the interpreter died while it was asked for a process; user code may have begun")
 
     def _files_say(self, message: dict[str, Any], fds: list[int]) -> None:

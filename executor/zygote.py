@@ -9,6 +9,7 @@ import select
 import signal
 import socket
 import sys
+import tempfile
 import time
 from typing import Any
 
@@ -51,6 +52,11 @@ def _preload(options: Options) -> dict[str, str]:
     own = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     sys.path[:] = [place for place in sys.path if place != own]
     os.environ.update(dict.fromkeys(SINGLE_THREADED, "1"))
+    if options.figures:
+        os.environ["MPLBACKEND"] = "Agg"  # read at import
+    if any(name.partition(".")[0] == "matplotlib" for name in options.preload):
+        # Without this, matplotlib makes one that every run then tries to remove. What is read there is trusted: nobody can know its name.
+        os.environ["MPLCONFIGDIR"] = tempfile.mkdtemp(prefix="matplotlib-")
     sys.dont_write_bytecode = True
     errors = {}
     for name in (*COMMON, *options.preload):

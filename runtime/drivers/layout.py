@@ -31,6 +31,8 @@ def executor_command(spec: SandboxSpec, allow_any_peer: bool = False) -> list[st
     command += ["--workspace", WORKSPACE, "--slots", str(spec.slots)]
     if spec.preload:
         command += ["--preload", ",".join(spec.preload)]
+    if spec.figures:
+        command.append("--figures")
     if allow_any_peer:
         command.append("--allow-any-peer")
     return command

@@ -35,8 +35,8 @@ class SandboxSpec:
     """What to make. `name` is ours and unique ("sbx-<hex>"): creating the same name twice gives the same sandbox.
 
     `image` is what the driver's image builder recorded for the template: an image id for Docker, a folder for
-    bubblewrap. `oci_runtime` is Docker's ("runc", "runsc"). `boot_timeout` is in seconds, from the call to a ready
-    executor.
+    bubblewrap. `oci_runtime` is Docker's ("runc", "runsc"). `figures`: matplotlib figures that a run leaves open become
+    files. `boot_timeout` is in seconds, from the call to a ready executor.
     """
 
     name: str
@@ -46,6 +46,7 @@ class SandboxSpec:
     preload: tuple[str, ...] = ()
     labels: dict[str, str] = field(default_factory=dict)
     oci_runtime: str = "runc"
+    figures: bool = False
     boot_timeout: float = 30.0
 
 

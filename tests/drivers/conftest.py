@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import tarfile
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from tests.requirements import REQUIRED
 
 EXECUTOR = Path(__file__).parents[2] / "executor"
 BASE_IMAGE = "sandbox/base:bookworm"
+OCI_RUNTIME = os.environ.get("TEST_OCI_RUNTIME", "runc")
+"""`python -m tests.gvisor` runs the contract suite with runsc."""
 
 
 @dataclass
@@ -42,12 +45,14 @@ class Kind:
     def spec(self, **changes):
         changes.setdefault("name", f"sbx-{secrets.token_hex(8)}")
         changes.setdefault("image", self.image)
+        if self.name == "docker":
+            changes.setdefault("oci_runtime", OCI_RUNTIME)
         return SandboxSpec(**changes)
 
 
 @pytest.fixture(scope="session")
 def docker_images():
-    """Builds images by their executor's main program; all are removed in the end."""
+    """Builds images by their executor's main program, on another base; all are removed in the end."""
     client = docker.from_env(timeout=60)
     try:
         client.images.get(BASE_IMAGE)
@@ -56,12 +61,12 @@ def docker_images():
         give_up(f"no image {BASE_IMAGE}: `manage.py build_images --bootstrap` makes it")
     made = {}
 
-    def build(main=None):
-        if main not in made:
+    def build(main=None, base=BASE_IMAGE):
+        if (main, base) not in made:
             tag = f"sandbox/driver-tests:{secrets.token_hex(6)}"
-            client.images.build(fileobj=_context(main), custom_context=True, tag=tag, rm=True)
-            made[main] = tag
-        return made[main]
+            client.images.build(fileobj=_context(main, base), custom_context=True, tag=tag, rm=True)
+            made[main, base] = tag
+        return made[main, base]
 
     yield build
     for tag in made.values():
@@ -69,16 +74,25 @@ def docker_images():
     client.close()
 
 
-def _context(main):
+def _context(main, base):
     context = io.BytesIO()
     with tarfile.open(fileobj=context, mode="w") as tar:
-        _add(tar, "Dockerfile", f"FROM {BASE_IMAGE}\nCOPY executor /opt/sandbox/executor\n")
+        _add(tar, "Dockerfile", f"FROM {base}\nCOPY executor /opt/sandbox/executor\n")
         if main is None:
-            tar.add(EXECUTOR, "executor", filter=lambda item: None if "__pycache__" in item.name else item)
+            with tempfile.TemporaryDirectory() as folder:
+                _copy_executor(Path(folder) / "executor")
+                tar.add(Path(folder) / "executor", "executor")
         else:
             _add(tar, "executor/__main__.py", main)
     context.seek(0)
     return context
+
+
+def _copy_executor(folder):
+    """Compiled like the images' own, whose byte code is never compared with its source."""
+    shutil.copytree(EXECUTOR, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    compile_all = [sys.executable, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", folder]
+    subprocess.run(compile_all, check=True)
 
 
 def _add(tar, name, text):
@@ -99,8 +113,7 @@ def bubblewrap_images(tmp_path_factory):
             folder.chmod(0o755)
             (folder / "site").mkdir()
             if main is None:
-                shutil.copytree(EXECUTOR, folder / "executor", ignore=shutil.ignore_patterns("__pycache__"))
-                subprocess.run([sys.executable, "-m", "compileall", "-q", folder / "executor"], check=True)
+                _copy_executor(folder / "executor")
             else:
                 (folder / "executor").mkdir()
                 (folder / "executor" / "__main__.py").write_text(main)

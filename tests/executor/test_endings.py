@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import select
+import signal
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -196,6 +198,32 @@ def test_a_helper_that_dies_is_replaced_and_running_code_is_followed_to_its_end(
     ended = stream.outcome()
     assert (ended.outcome, ended.stdout, ended.exit_code) == ("ok", "up\nend\n", 0)
     assert ended.peak_memory_mb > 1
+    assert sandbox.run("def handler(e): return 1").value == 1
+
+
+def kill_zygote(sandbox: Sandbox) -> None:
+    """And wait until it is dead."""
+    children = Path(f"/proc/{sandbox.init}/task/{sandbox.init}/children").read_text().split()
+    zygote = os.pidfd_open(next(int(pid) for pid in children if os.stat(f"/proc/{pid}").st_uid == 0))
+    signal.pidfd_send_signal(zygote, signal.SIGKILL)
+    select.select([zygote], [], [])
+    os.close(zygote)
+
+
+def test_a_run_that_comes_while_a_dead_zygote_is_replaced_waits_for_the_new_one(sandbox):
+    assert sandbox.run("def handler(e): return 0").value == 0
+    kill_zygote(sandbox)
+    for number in range(20):
+        ended = sandbox.run(f"def handler(e): return {number}")
+        assert (ended.outcome, ended.value) == ("ok", number), ended.result
+    assert "helper_died" in sandbox.log
+
+
+def test_a_run_is_cancelled_while_it_waits_for_a_zygote(sandbox):
+    kill_zygote(sandbox)
+    stream = sandbox.start("import time\ntime.sleep(100)", run_id="c")
+    assert sandbox.request("POST", "/v1/runs/c/cancel").status == 202
+    assert stream.outcome().outcome == "cancelled"
     assert sandbox.run("def handler(e): return 1").value == 1
 
 

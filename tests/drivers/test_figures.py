@@ -1,0 +1,73 @@
+"""Matplotlib figures that a run leaves open become PNG files of its working directory, on the image of python-datascience."""
+
+import pytest
+
+from tests.drivers.conftest import printed, run
+
+DATASCIENCE = "sandbox/python:3.11-datascience"
+pytestmark = pytest.mark.docker
+PLOT = "import matplotlib.pyplot as plt\nplt.figure(); plt.plot([1, 2, 4])\n"
+
+
+@pytest.fixture(scope="module")
+def drawing(docker_images, tmp_path_factory):
+    """A sandbox that saves figures."""
+    from runtime.drivers.docker import DockerDriver
+    from runtime.drivers.types import Resources, SandboxSpec
+
+    image = docker_images(base=DATASCIENCE)
+    driver = DockerDriver("tfigures", tmp_path_factory.mktemp("state"))
+    spec = SandboxSpec(name="sbx-f16e5", image=image, figures=True, preload=("matplotlib.pyplot",), slots=2,
+                       resources=Resources(memory=1024 * 2**20, pids=64))  # fmt: skip
+    yield driver.create(spec)
+    driver.remove(spec.name)
+
+
+@pytest.mark.parametrize(
+    ("end", "outcome"),
+    [
+        ("", "ok"),
+        ("def handler(event): return plt.get_backend().lower()", "ok"),
+        ("import sys\nsys.exit(3)", "exception"),
+        ("raise ValueError", "exception"),
+    ],
+)
+def test_figures_are_artifacts_however_the_run_ends(drawing, end, outcome):
+    result, _, stderr = run(drawing, PLOT + "plt.figure(7)\n" + end)
+    assert result.outcome == outcome, stderr
+    assert [(a.path, a.size > 1000) for a in result.artifacts] == [("figure-1.png", True), ("figure-7.png", True)]
+    assert result.return_value in (None, '"agg"')
+    assert printed(drawing, "print(open('figure-7.png', 'rb').read(8))") == r"b'\x89PNG\r\n\x1a\n'"
+
+
+def test_nothing_is_saved_where_nothing_was_left_open(drawing):
+    for code in (PLOT + "plt.close('all')", "print(1)", "import matplotlib.pyplot"):
+        result, _, stderr = run(drawing, code)
+        assert (result.outcome, result.artifacts) == ("ok", ()), stderr
+
+
+def test_they_go_to_the_working_directory(drawing):
+    code = "import os\nos.makedirs('sub', exist_ok=True)\nos.chdir('sub')\n" + PLOT
+    assert [a.path for a in run(drawing, code)[0].artifacts] == ["sub/figure-1.png"]
+
+
+def test_there_is_a_most_of_them(drawing):
+    code = PLOT + "import warnings\nwarnings.simplefilter('ignore')\nfor n in range(30): plt.figure(figsize=(1, 1))"
+    assert len(run(drawing, code)[0].artifacts) == 20
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "plt.Figure.savefig = lambda *a, **k: 1 / 0",
+        "plt.Figure.savefig = lambda *a, **k: exec('while True: pass')",
+        "import os\nplt.Figure.savefig = lambda *a, **k: os.kill(os.getpid(), 11)",
+        "plt.get_fignums = None",
+        "plt.figure(figsize=(600, 600), dpi=100)\nplt.close(1)",
+        "import os\nos.chmod('.', 0o500) if os.stat('.').st_uid == os.getuid() else os.chdir('/proc')",
+    ],
+)
+def test_what_can_not_be_saved_changes_nothing(drawing, harm):
+    result, stdout, stderr = run(drawing, PLOT + harm + "\nprint('end')\ndef handler(event): return 5", timeout=5)
+    assert (result.outcome, result.return_value, stdout, stderr) == ("ok", "5", "end\n", ""), result
+    assert result.artifacts == ()
