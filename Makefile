@@ -2,7 +2,7 @@
 # make doctor what this host enforces, what it cannot, and how to mend it (ARGS=--strict)
 # make test   everything that can run on this machine            (ARGS="-k files", REQUIRE=docker,postgres,bubblewrap)
 
-.PHONY: run doctor test lint format openapi drills bench
+.PHONY: run doctor test lint format openapi drills bench chaos
 VENV := .venv
 SOURCES := pyproject.toml uv.lock
 
@@ -43,3 +43,8 @@ drills: $(VENV)/.ready-to-test
 bench: $(VENV)/.ready-to-test
 	@$(VENV)/bin/uv sync --frozen --quiet --group bench
 	@$(VENV)/bin/python -m bench $(ARGS)
+
+# kill -9 of everything at each named step while hundreds of runs go through, on both databases. What came out stands in docs/reliability.md.
+chaos: $(VENV)/.ready-to-test
+	@deploy/install host-tools
+	@CHAOS_RUNS=$${CHAOS_RUNS:-300} $(VENV)/bin/python -m tests -n 0 -s tests/e2e/test_crash.py $(ARGS)
