@@ -37,6 +37,11 @@ class ApiKeyForm(forms.ModelForm):
         help_text="Without any it creates sessions and runs code in its own project.",
     )
 
+    expires_at = forms.DateTimeField(
+        required=False, help_text="UTC. Empty: it does not expire.",
+        widget=forms.DateTimeInput(format="%Y-%m-%dT%H:%M", attrs={"type": "datetime-local"}),
+    )  # fmt: skip
+
     class Meta:
         model = ApiKey
         fields = ("project", "name", "scopes", "owner", "expires_at")

@@ -15,7 +15,14 @@ from contextlib import contextmanager
 from tests import postgres
 
 # What does not run again beside PostgreSQL: what has no database, or one of its own.
-NOT_ON_POSTGRES = ["tests/drivers", "tests/executor", "tests/e2e/test_quickstart.py", "tests/e2e/test_make_run.py"]
+NOT_ON_POSTGRES = [
+    "tests/drivers",
+    "tests/browser",
+    "tests/clients",
+    "tests/executor",
+    "tests/e2e/test_quickstart.py",
+    "tests/e2e/test_make_run.py",
+]
 WORKERS = ["-n", os.environ.get("TEST_WORKERS", "2"), "--dist", "loadgroup"]
 NO_TESTS = 5
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 from pathlib import Path
 
 import docker
@@ -46,7 +47,25 @@ def postgres_missing() -> str:
     return "" if settings.DATABASES["default"]["ENGINE"].endswith("postgresql") else "needs PostgreSQL"
 
 
-CHECKS = {"docker": docker_missing, "bubblewrap": bubblewrap_missing, "postgres": postgres_missing}
+def chromium() -> str:
+    """The browser's program, or nothing."""
+    return shutil.which("chromium") or shutil.which("chromium-browser") or ""
+
+
+@functools.cache
+def browser_missing() -> str:
+    """Why there is no browser to test with, or nothing."""
+    if not chromium():
+        return "Chromium is not installed"
+    return "" if shutil.which("npm") else "npm is not installed: the accessibility checker comes from there"
+
+
+CHECKS = {
+    "browser": browser_missing,
+    "docker": docker_missing,
+    "bubblewrap": bubblewrap_missing,
+    "postgres": postgres_missing,
+}
 
 
 def need(what: str) -> None:
