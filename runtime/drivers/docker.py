@@ -19,7 +19,7 @@ import requests
 import urllib3
 from docker import APIClient
 
-from runtime.drivers import attest, cgroups, layout, workspace
+from runtime.drivers import attest, cgroups, layout, policy, workspace
 from runtime.drivers.boot import wait_until_ready
 from runtime.drivers.docker_spec import PEERS_UNKNOWN, HostFacts, changeable, container_body
 from runtime.drivers.errors import (
@@ -185,7 +185,8 @@ class DockerDriver:
         body = container_body(spec, folder, self._facts(spec, mounts))
         with self._engine(spec.name) as api:
             ref = api.create_container_from_config(body, name=spec.name)["Id"]
-            wrong = attest.engine_mismatches(body, api.inspect_container(ref))
+            inspected = api.inspect_container(ref)
+            wrong = attest.engine_mismatches(body, inspected) + policy.mismatches(inspected)
             if wrong:
                 raise AttestationFailed(wrong)
             self._start(api, ref)
