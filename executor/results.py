@@ -38,9 +38,11 @@ def check(value: object) -> None:
     """Raises BadResult for whatever `encode` could not turn into strict JSON without guessing.
 
     Keys are strings; a dict whose keys are all numbers, booleans or None has them spelled as `json.dumps` does. Mixed
-    keys are refused: 1 and "1" would collide.
+    keys are refused: 1 and "1" would collide. Raises TooLarge for what holds more text than a result may have: turned into JSON it
+    would take several times its memory.
     """
     stack = [(value, 1)]
+    text = len(value) if isinstance(value, str) else 0
     while stack:
         item, depth = stack.pop()
         if depth > MAX_DEPTH:
@@ -55,10 +57,14 @@ def check(value: object) -> None:
             if not strings:
                 _check_keys(item)
             stack.extend((child, depth + 1) for child in item.values() if not isinstance(child, str))
+            text += sum(len(child) for child in item.values() if isinstance(child, str))
         elif isinstance(item, (list, tuple)):
             stack.extend((child, depth + 1) for child in item if not isinstance(child, str))
+            text += sum(len(child) for child in item if isinstance(child, str))
         elif item is not None and not isinstance(item, (str, int)):
             _refuse(item)
+        if text > MAX_RESULT:
+            raise TooLarge(f"the return value is more than {text} bytes of JSON; {MAX_RESULT} are allowed")
 
 
 def _check_keys(item: dict[Any, Any]) -> None:
