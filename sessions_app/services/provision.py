@@ -6,11 +6,11 @@ import datetime as dt
 
 import structlog
 from django.conf import settings
-from django.db import transaction
+from django.db import DatabaseError, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from runtime.drivers.errors import DiskFull, DriverError, ImageUnavailable
+from runtime.drivers.errors import DiskFull, DriverError, EngineUnavailable, ImageUnavailable
 from runtime.models import Container, ContainerStatus
 from runtime.services import containers, pool
 from sandbox_platform import metrics, processes, wakeups
@@ -48,6 +48,13 @@ def provision(session_id: str) -> None:
         containers.make(container, settings.SANDBOX_BOOT_TIMEOUT)
     except DriverError as error:
         _give_up_or_wait(session, container, error)
+        return
+    except DatabaseError:
+        raise  # told by the ticker to try again once it is back
+    except Exception:
+        # A fault of ours must not leave the session in `creating` for ever: it is tried again until the deadline, like a passing one.
+        log.exception("provision_broke", session=session.pk)
+        _give_up_or_wait(session, container, EngineUnavailable("an internal fault"))
         return
     _start(session, container)
 
