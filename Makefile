@@ -2,7 +2,7 @@
 # make doctor what this host enforces, what it cannot, and how to mend it (ARGS=--strict)
 # make test   everything that can run on this machine            (ARGS="-k files", REQUIRE=docker,postgres,bubblewrap)
 
-.PHONY: run doctor test lint format openapi drills bench chaos
+.PHONY: run doctor test lint format openapi drills probe gvisor bench chaos
 VENV := .venv
 SOURCES := pyproject.toml uv.lock
 
@@ -38,6 +38,14 @@ $(VENV)/.ready-to-test: $(SOURCES)
 # Faults of a real Docker engine of its own: killed, hung, without the image, full. Needs root and dockerd.
 drills: $(VENV)/.ready-to-test
 	@DRILLS=1 $(VENV)/bin/pytest tests/drills $(ARGS)
+
+# Every case about containment from inside real sandboxes and a plain `docker run`: prints the matrix, writes docs/containment.md.
+probe: $(VENV)/.ready-to-test
+	@$(VENV)/bin/python -m tests.containment
+
+# The drivers' contract with gVisor, on an engine of its own that has runsc.
+gvisor: $(VENV)/.ready-to-test
+	@$(VENV)/bin/python -m tests.gvisor $(ARGS)
 
 # Docker driver, PostgreSQL, and the peers in the same run: ARGS="--quick" to see that it works.
 bench: $(VENV)/.ready-to-test

@@ -82,12 +82,14 @@ def _user_remap(info: dict[str, Any]) -> Finding:
 def _gvisor(info: dict[str, Any]) -> Finding:
     runtime = (info.get("Runtimes") or {}).get("runsc")
     arguments = set((runtime or {}).get("runtimeArgs") or ())
-    entry = '"runtimes": {"runsc": {"path": "/usr/bin/runsc", "runtimeArgs": ["--host-uds=create", "--network=none"]}}'
+    flags = ", ".join(f'"{flag}"' for flag in sorted(RUNSC_ARGUMENTS))
+    entry = f'"runtimes": {{"runsc": {{"path": "/usr/bin/runsc", "runtimeArgs": [{flags}]}}}}'
     if runtime is None:
         words = 'Not there: templates with oci_runtime "runsc" are refused on this node.'
         return weak("gVisor", words, f"Where you want it: apt-get install runsc, and in daemon.json {entry}")
     if not arguments >= RUNSC_ARGUMENTS:
-        words = f"The engine's runsc lacks {', '.join(sorted(RUNSC_ARGUMENTS - arguments))}: its sandboxes can't be reached."
+        lacking = ", ".join(sorted(RUNSC_ARGUMENTS - arguments))
+        words = f"The engine's runsc lacks {lacking}: its sandboxes can't be reached."
         return problem("gVisor", words, f"In daemon.json: {entry}")
     return ok("gVisor", 'Templates may have oci_runtime "runsc".')
 

@@ -12,7 +12,10 @@ from runtime.doctor.findings import Level
 GOOD_INFO = {
     "LiveRestoreEnabled": True,
     "SecurityOptions": ["name=seccomp,profile=default", "name=userns", "name=apparmor"],
-    "Runtimes": {"runc": {}, "runsc": {"path": "runsc", "runtimeArgs": ["--host-uds=create", "--network=none"]}},
+    "Runtimes": {
+        "runc": {},
+        "runsc": {"path": "runsc", "runtimeArgs": ["--host-uds=create", "--network=none"]},
+    },
     "Driver": "overlay2",
 }
 GOOD_VERSION = {"Components": [{"Name": "Engine", "Version": "29.5.1"}, {"Name": "runc", "Version": "1.4.3"}]}

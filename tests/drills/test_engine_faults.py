@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
-from runtime.models import Node
+from runtime.models import Container, Node
 from sessions_app.models import Session
 from sessions_app.services import provision
+from templates_app.models import Template
 from tests.api.client import Api, eventually
 from tests.drills.conftest import SLOW
-from tests.engine import Engine
+from tests.engine import RUNSC, Engine
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300), pytest.mark.xdist_group("own-engine")]
 HELLO = "def handler(event):\n    return 42"
@@ -145,3 +147,18 @@ def test_sessions_under_way_and_an_engine_that_dies_among_them(drill: Api, engin
     for session_id in sessions:
         eventually(lambda pk=session_id: session_of(drill, pk)["status"] != "creating", 120)
     assert Session.objects.filter(status="running").exists()
+
+
+@pytest.mark.skipif(not Path(RUNSC["path"]).exists(), reason="runsc is not installed")
+def test_a_template_with_gvisor(drill: Api) -> None:
+    Template.objects.update(oci_runtime="runsc")
+    session_id = drill.session()
+    assert Container.objects.get(session=session_id).isolation["kernel"] == "gvisor"
+    assert drill.run(session_id, HELLO)["return_value"] == 42
+
+
+def test_a_runtime_that_the_engine_has_not(drill: Api) -> None:
+    Template.objects.update(oci_runtime="kata")
+    session_id = drill.post("/sessions", {"template_id": "python-basic"}).json()["session_id"]
+    assert ended(drill, session_id) == ("failed", "start_failed")
+    assert "runtime" in session_of(drill, session_id)["status_detail"]

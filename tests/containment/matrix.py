@@ -1,0 +1,130 @@
+"""Tries every case on every target that this machine has, and makes the table of it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+from runtime.drivers.bubblewrap import BubblewrapDriver
+from runtime.drivers.docker import DockerDriver
+from tests.containment.cases import CASES, Case, tampering
+from tests.containment.targets import Ours, Plain, Target
+from tests.engine import RUNSC, Engine
+
+EXECUTOR = Path(__file__).parents[2] / "executor"
+HELD = "held"
+NOT_HERE = "–"
+ENDS = "ends the sandbox"
+OWN_KERNEL = "in its own kernel: "
+# Under gVisor the sandbox is one process of the host, limits and all: beyond one, all of it ends, and its session with it.
+GVISOR_ENDS = frozenset({"A1", "A1, A2", "A3", "A12", "A22, A23", "A36"})
+# And its system calls reach a kernel of its own, in user space: what that allows does not touch the host's. (Debian's follows a link
+# that it is told not to follow: the file is the sandbox's own.)
+GVISOR_OWN_KERNEL = frozenset({"A14", "A15", "A35", "A36", "A37", "A39", "A45, A48"})
+
+
+def cases(times: int) -> list[Case]:
+    """All of them, the attacks on the executor so many times each."""
+    first = next(i for i, case in enumerate(CASES) if case.number == "A20")
+    return [*CASES[:first], *tampering(times), *CASES[first:]]
+
+
+def tried(target: Target, all_cases: list[Case]) -> Iterator[tuple[Case, str]]:
+    """Each case and what went through: HELD for nothing, NOT_HERE where it makes no sense."""
+    for case in all_cases:
+        if case.ours and not target.ours:
+            yield case, NOT_HERE
+            continue
+        try:
+            words = case.check(target) or HELD
+        except Exception as error:
+            words = f"the case itself failed: {type(error).__name__}: {error}"
+        if isinstance(target, Ours) and words != HELD and target.revive():
+            words = ENDS
+        failed = words.startswith("the case itself failed")
+        if "runsc" in target.name and words not in (HELD, ENDS) and case.number in GVISOR_OWN_KERNEL and not failed:
+            words = OWN_KERNEL + words
+        yield case, words
+
+
+def good(name: str, case: Case, words: str) -> bool:
+    """Whether that is what must be, in the column of that name."""
+    if "runsc" in name and words == ENDS:
+        return case.number in GVISOR_ENDS
+    if "runsc" in name and words.startswith(OWN_KERNEL):
+        return case.number in GVISOR_OWN_KERNEL
+    return words in (HELD, NOT_HERE)
+
+
+def docker(image: str, state: Path, url: str | None = None, oci_runtime: str = "runc") -> Ours:
+    """A Docker sandbox."""
+    name = "docker" if oci_runtime == "runc" else f"docker, {oci_runtime}"
+    return Ours(name, DockerDriver(f"probe{secrets.token_hex(3)}", state, url), image, oci_runtime)
+
+
+def bubblewrap(image: str, state: Path) -> Ours:
+    """A bubblewrap sandbox."""
+    return Ours("bubblewrap", BubblewrapDriver(f"probe{secrets.token_hex(3)}", state), image)
+
+
+def bubblewrap_image(folder: Path) -> str:
+    """An image folder with the executor of this tree."""
+    folder.mkdir()
+    state = [folder, *folder.parents]
+    for path in state[:2]:
+        path.chmod(0o755)
+    (folder / "site").mkdir()
+    shutil.copytree(EXECUTOR, folder / "executor", ignore=shutil.ignore_patterns("__pycache__"))
+    return str(folder)
+
+
+def with_own_engine(stack: ExitStack, images: tuple[str, ...]) -> tuple[Engine, bool]:
+    """An engine that has gVisor, if this machine has it."""
+    engine = Engine()
+    stack.callback(engine.remove)
+    engine.start()
+    engine.copy_images(*images)
+    return engine, Path(RUNSC["path"]).exists()
+
+
+def plain(engine: Engine, image: str) -> Plain:
+    """`docker run` on that engine."""
+    return Plain("plain `docker run`", image, {**os.environ, "DOCKER_HOST": engine.url})
+
+
+def table(all_cases: list[Case], columns: dict[str, list[str]]) -> str:
+    """In Markdown."""
+    names = list(columns)
+    lines = [f"| case | what is tried | {' | '.join(names)} |", "|---|---|" + "---|" * len(names)]
+    for row, case in enumerate(all_cases):
+        words = [_cell(columns[name][row]) for name in names]
+        lines.append(f"| {case.number} | {case.words} | {' | '.join(words)} |")
+    tried_here = {name: [word for word in column if word != NOT_HERE] for name, column in columns.items()}
+    totals = [f"**{sum(word == HELD for word in column)} of {len(column)}**" for column in tried_here.values()]
+    return "\n".join([*lines, f"| | **held** | {' | '.join(totals)} |"])
+
+
+def _cell(words: str) -> str:
+    if words in (HELD, NOT_HERE):
+        return words
+    short = words.replace("|", "/").replace("\n", " ")
+    return f"**{short[:90]}{'…' if len(short) > 90 else ''}**"
+
+
+def versions(engine: Engine | None) -> str:
+    """What it was tried on."""
+    found = [f"Linux {os.uname().release.split('-')[0]}"]
+    if engine:
+        found += [f"{part['Name']} {part['Version']}" for part in engine.client.version()["Components"]]
+    commands = [["bwrap", "--version"], ["runsc", "--version"]]
+    for command in commands:
+        try:
+            found.append(subprocess.run(command, capture_output=True, text=True).stdout.splitlines()[0])
+        except (OSError, IndexError):
+            continue
+    return ", ".join(found)
