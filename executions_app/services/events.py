@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import codecs
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,14 +20,14 @@ from executions_app.services import drive
 from executions_app.services.ending import KEPT
 from executions_app.services.result import result_of
 from runtime.drivers.errors import ExecutorError
-from runtime.drivers.executor_client import ExecutorClient, Output
+from runtime.drivers.executor_client import Output
 from sandbox_platform import wakeups
 from sandbox_platform.renderers import JSONRenderer
 
 # Seconds between comments that keep proxies and clients from giving up, and that tell us when the client has gone.
-KEEP_ALIVE = 10.0
-# Seconds that the row may take to become final after the executor told the result.
-SETTLE = 10.0
+KEEP_ALIVE = 5.0
+# Seconds until a sandbox is asked again that did not answer.
+PAUSE = 0.2
 PENDING, RUNNING, FINAL, RESULT = range(4)
 BITS = 44
 
@@ -77,11 +77,12 @@ class Reader:
                     self.at.stage = RESULT
                     yield self._frame("result", result_of(self.execution))
                 return
+            pause = KEEP_ALIVE
             if self.execution.status == ExecutionStatus.RUNNING:
-                yield from self._live()
+                pause = yield from self._live()
             if not self.may_wait:
                 return
-            self._await_change()
+            self._await_change(pause)
             yield ": keep-alive\n\n"
 
     def _stage(self, stage: int, word: str) -> Iterator[str]:
@@ -89,24 +90,23 @@ class Reader:
             self.at.stage = stage
             yield self._frame("status", {**StatusOut(self.execution).data, "status": word})
 
-    def _live(self) -> Iterator[str]:
-        """From the executor, until the result or for KEEP_ALIVE seconds."""
-        socket = drive.socket_of(self.execution)
-        if socket is None:
-            return
+    def _live(self) -> Generator[str, None, float]:
+        """From the executor, until the result or for KEEP_ALIVE seconds. Returns how long the row may be waited for then."""
+        client = drive.client_of(self.execution)
+        if client is None:
+            return KEEP_ALIVE
         connection.close_if_unusable_or_obsolete()
-        client = ExecutorClient(socket)
-        began = time.monotonic()
+        began, at = time.monotonic(), self.at
         try:
             for event in client.attach(
-                self.execution.run_id, self.at.stdout, self.at.stderr, follow=self.may_wait, deadline=KEEP_ALIVE
+                self.execution.run_id, at.stdout, at.stderr, follow=self.may_wait, deadline=KEEP_ALIVE
             ):
                 if isinstance(event, Output):
                     yield from self._output(event.stream, event.offset, event.data)
+            return KEEP_ALIVE  # the result is told: soon it is stored
         except ExecutorError:
-            # Not there yet, gone already, or silent for a while: the row decides.
-            if time.monotonic() - began < 1:
-                self._await_change(0.2)
+            # At the deadline it goes on at once, where it left off. Not there yet, or gone already: the row decides.
+            return 0.0 if time.monotonic() - began >= KEEP_ALIVE else PAUSE
         finally:
             self._partial = {"stdout": b"", "stderr": b""}
 
@@ -136,9 +136,9 @@ class Reader:
                 skip = max(0, getattr(self.at, stream) - tail_start)
                 yield from self._output(stream, tail_start + skip, data[head + skip :], last=True)
 
-    def _await_change(self, seconds: float = KEEP_ALIVE) -> None:
-        """Until the row may have changed; then look at it."""
-        deadline = time.monotonic() + (SETTLE if seconds > 1 else seconds)
+    def _await_change(self, seconds: float) -> None:
+        """Until the row has changed, or for so long; it is looked at in any case."""
+        deadline = time.monotonic() + seconds
         before = self.execution.status
         with wakeups.Waiter(self.execution.topic) as waiter:
             while True:
