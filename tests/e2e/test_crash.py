@@ -45,6 +45,8 @@ def handler(event):
     print("said", event["id"])
     return {"id": event["id"]}
 """
+# How a request ends whose server dies: before the answer, or within it.
+BROKEN = (requests.exceptions.ConnectionError, requests.exceptions.ChunkedEncodingError)
 CLIENTS, SESSIONS = 8, 2
 PATIENCE = 120.0
 
@@ -99,7 +101,7 @@ class Traffic:
                     return answer.json()
                 # 409: the twin that died with its process is still under way for those who ask too early.
                 assert answer.status_code in (409, 502, 503), answer.text
-            except requests.exceptions.ConnectionError:
+            except BROKEN:
                 pass
             assert time.monotonic() < end, f"no answer to {method} {path}"
             threading.Event().wait(0.1)
