@@ -10,6 +10,7 @@ from sandbox_platform import health
 from sandbox_platform.converters import FileName
 from sessions_app import file_views as files
 from sessions_app import views as sessions
+from sessions_app.link_views import link
 from templates_app import views as templates
 
 register_converter(FileName, "filename")
@@ -26,6 +27,8 @@ urlpatterns = [
     path(f"{SESSION}/executions", executions.SessionExecutionsView.as_view()),
     path(f"{SESSION}/files", files.FilesView.as_view()),
     path(f"{SESSION}/files/upload", files.UploadView.as_view(), {"name": "upload"}),
+    path(f"{SESSION}/files/upload-url", files.UploadUrlView.as_view(), {"name": "upload-url"}),
+    path(f"{SESSION}/files/upload-complete", files.UploadCompleteView.as_view(), {"name": "upload-complete"}),
     path(f"{SESSION}/files/<filename:name>", files.FileView.as_view()),
     path(EXECUTION, executions.ExecutionView.as_view()),
     path(f"{EXECUTION}/status", executions.StatusView.as_view()),
@@ -41,6 +44,7 @@ urlpatterns = [
     path("api/schema", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
     path("api/redoc", SpectacularRedocView.as_view(url_name="schema"), name="redoc"),
+    path("links/<str:token>", link),
     path("health", health.health),
     path("ready", health.ready),
     path("metrics", health.prometheus),

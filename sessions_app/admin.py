@@ -17,7 +17,7 @@ from sandbox_platform.admin_actions import Act
 from sandbox_platform.admin_base import Card, WatchedAdmin
 from sandbox_platform.admin_lists import SinceFilter
 from sandbox_platform.admin_show import as_json, badge, grid, inert, link, moment, table, timeline
-from sessions_app.models import Reason, Session, SessionStatus
+from sessions_app.models import Reason, Session, SessionStatus, StorageDebt
 from sessions_app.services import lifecycle
 
 RECENT = 10
@@ -149,3 +149,25 @@ def _steps(row: Session) -> list[tuple[Any, Any]]:
         (row.created_at, "Created"), (row.started_at, "Its sandbox was ready"), (row.last_activity_at, "Last activity"),
         (row.ended_at, badge(row.status)), (row.files_saved_at, "Files saved"), (row.released_at, "Everything given back"),
     ]  # fmt: skip
+
+
+@admin.register(StorageDebt)
+class StorageDebtAdmin(admin.ModelAdmin):
+    """What the storage still has to take, for operators to see; the service pays by itself."""
+
+    list_display = ["session", "what", "since", "attempts", "next_try_at", "lost_at", "error"]
+    list_filter = ["what"]
+    list_select_related = ["session"]
+    search_fields = ["session__pk"]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Nobody."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody: it would be forgotten, not paid."""
+        return False

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from urllib.parse import quote
 
-from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.utils.http import http_date, parse_http_date_safe
 from rest_framework.request import Request
 
@@ -17,7 +17,7 @@ RANGE = re.compile(r"bytes=(\d{1,15})?-(\d{1,15})?")
 Read = Callable[[int, int | None], Content]
 
 
-def answer(request: Request, path: str, read: Read) -> HttpResponseBase:
+def answer(request: Request | HttpRequest, path: str, read: Read) -> HttpResponseBase:
     """200, 206 or 304 of the file that `read(offset, length)` gives; raises 412 and 416."""
     whole = read(0, None)
     headers = {
@@ -56,6 +56,16 @@ def answer(request: Request, path: str, read: Read) -> HttpResponseBase:
     )
 
 
+def plain(request: Request) -> bool:
+    """Whether nothing of the request would be lost on another server: conditions name our ETags, and links are signed for GET."""
+    return request.method == "GET" and not any(name.lower().startswith("if-") for name in request.headers)
+
+
+def redirect(url: str) -> HttpResponse:
+    """307 to a link that is good for one client and a short time."""
+    return HttpResponse(status=307, headers={"Location": url, "Cache-Control": "no-store"})
+
+
 def disposition(path: str) -> str:
     """RFC 6266: an ASCII fallback without quotes or control characters, and the exact name in UTF-8."""
     name = path.rsplit("/", 1)[-1]
@@ -79,14 +89,14 @@ def _lists(header: str, etag: str) -> bool:
     return any(item.strip().removeprefix("W/") == etag for item in header.split(","))
 
 
-def _unchanged(request: Request, content: Content) -> bool:
+def _unchanged(request: Request | HttpRequest, content: Content) -> bool:
     if none_match := request.headers.get("If-None-Match"):
         return none_match.strip() == "*" or _lists(none_match, content.etag)
     since = parse_http_date_safe(request.headers.get("If-Modified-Since", ""))
     return since is not None and int(content.mtime) <= since
 
 
-def _part(request: Request, content: Content) -> tuple[int, int] | None:
+def _part(request: Request | HttpRequest, content: Content) -> tuple[int, int] | None:
     """Offset and length of the one range that is asked for; None for the whole: several ranges are answered by the whole."""
     match = RANGE.fullmatch(request.headers.get("Range", "").replace(" ", ""))
     if not match or match[0] == "bytes=-":

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from django.http import HttpResponseBase
-from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_view
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from sandbox_platform import pagination
+from sandbox_platform import idempotency, pagination
 from sandbox_platform.errors import ApiError
-from sandbox_platform.openapi import BINARY, operation, shown
+from sandbox_platform.openapi import BINARY, IDEMPOTENCY_KEY, operation, shown
 from sandbox_platform.renderers import AnyAccept
 from sessions_app import downloads, uploads
 from sessions_app.models import Session, SessionStatus
-from sessions_app.serializers import FileList, UploadIn, UploadOut
-from sessions_app.services import workspace
+from sessions_app.serializers import FileList, UploadDone, UploadIn, UploadOut, UploadUrl, UploadUrlIn
+from sessions_app.services import links, workspace
 from sessions_app.views import await_start, find, not_found
 
 # Seconds that a file operation waits for a session that is still being created.
@@ -63,16 +63,27 @@ class FileView(APIView):
     content_negotiation_class = AnyAccept
 
     @operation(
-        "download_file", "Download a file", tag="files", responses=BINARY,
+        "download_file", "Download a file", tag="files",
+        responses={**BINARY, 307: OpenApiResponse(description="To a URL that gives the file for five minutes.")},
         errors=["SessionNotFound", "FileNotFound", "RuntimeUnavailable", "PreconditionFailed", "RangeNotSatisfiable"],
-        parameters=[OpenApiParameter("Range", str, OpenApiParameter.HEADER, description="One range: `bytes=0-99`.")],
+        parameters=[
+            OpenApiParameter("Range", str, OpenApiParameter.HEADER, description="One range: `bytes=0-99`."),
+            OpenApiParameter("redirect", bool, description=(
+                "Absent: a 307 to S3 for files above 10 MiB whose copy there is current, where the service keeps files in S3. "
+                "`true`: a 307 wherever there is a current copy, of any size and in any storage. `false`: always streamed."
+            )),
+        ],
     )  # fmt: skip
     def get(self, request: Request, session_id: str, name: str) -> HttpResponseBase:
         """Streamed as an attachment. Also for 24 h after the session's end."""
-        pagination.known_only(request, "redirect")
-        pagination.boolean(request.query_params, "redirect", True)
+        query = pagination.known_only(request, "redirect")
+        asked = pagination.boolean(query, "redirect", True) if "redirect" in query else None
         path = workspace.check_path(name)
         session = started(request, session_id)
+        if downloads.plain(request):
+            url = links.download(session, path, asked, downloads.disposition(path))
+            if url:
+                return downloads.redirect(url)
         return downloads.answer(request, path, lambda offset, length: workspace.read(session, path, offset, length))
 
     @operation("delete_file", "Delete a file", tag="files", responses={204: None},
@@ -100,3 +111,42 @@ class UploadView(FileView):
         path = workspace.check_path(raw_path)
         session = started(request, session_id, live=True)
         return Response({"path": path, "size": workspace.upload(session, path, uploads.pieces(file))})
+
+
+@extend_schema_view(get=extend_schema(exclude=True), delete=extend_schema(exclude=True))
+class UploadUrlView(FileView):
+    """`POST .../files/upload-url`. A file of that very name is reached by the same path with the other methods."""
+
+    @operation(
+        "create_upload_url", "Upload past the API", tag="files", request=UploadUrlIn, responses={200: UploadUrl},
+        errors=["SessionNotFound", "RuntimeUnavailable", "Conflict"], parameters=[IDEMPOTENCY_KEY],
+        description=(
+            "For what is too large or too far to stream through the API: `PUT` the bytes to `url` (no token is needed, `Content-Length` "
+            "is), then `POST .../files/upload-complete` with `upload_id` brings them into the workspace. Up to the session's disk."
+        ),
+    )  # fmt: skip
+    def post(self, request: Request, session_id: str, name: str = "upload-url") -> Response:
+        """The URL takes one file, for 15 minutes; `upload_id` holds for a day."""
+        data = UploadUrlIn(data=request.data)
+        data.is_valid(raise_exception=True)
+        path = workspace.check_path(data.validated_data["path"])
+        session = started(request, session_id, live=True)
+        origin = request.build_absolute_uri("/").rstrip("/")
+        return idempotency.once(request, lambda: Response(UploadUrl(links.offer_upload(session, path, origin)).data))
+
+
+@extend_schema_view(get=extend_schema(exclude=True), delete=extend_schema(exclude=True))
+class UploadCompleteView(FileView):
+    """`POST .../files/upload-complete`. A file of that very name is reached by the same path with the other methods."""
+
+    @operation(
+        "complete_upload", "Bring an upload into the workspace", tag="files", request=UploadDone, responses={200: UploadOut},
+        errors=["SessionNotFound", "FileNotFound", "RuntimeUnavailable", "Conflict", "DiskFull"],
+        description="Of what was uploaded to a URL of `upload-url`. The old or the new content is there, never half. Safe to repeat.",
+    )  # fmt: skip
+    def post(self, request: Request, session_id: str, name: str = "upload-complete") -> Response:
+        """Code can read it once this has answered."""
+        data = UploadDone(data=request.data)
+        data.is_valid(raise_exception=True)
+        path, size = links.complete(started(request, session_id, live=True), data.validated_data["upload_id"])
+        return Response({"path": path, "size": size})

@@ -93,6 +93,14 @@ class Session(StateModel):
     status_reason = models.CharField(max_length=32, choices=Reason.choices, blank=True)
     status_detail = models.TextField(blank=True)
     runtime_type = models.CharField(max_length=20, choices=RuntimeType.choices)
+    workspace_from = models.ForeignKey(
+        "self",
+        null=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+        editable=False,
+        help_text="Whose files it started with.",
+    )
     node = models.ForeignKey(Node, null=True, blank=True, on_delete=models.PROTECT, related_name="sessions")
     container = models.OneToOneField(Container, null=True, blank=True, on_delete=models.PROTECT, related_name="session")
     timeout = models.PositiveIntegerField(help_text="Seconds from the moment it runs.")

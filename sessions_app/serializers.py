@@ -27,6 +27,10 @@ class SessionIn(StrictSerializer):
     max_concurrency = StrictInteger(
         default=4, min_value=1, max_value=16, help_text="Runs that may overlap; further ones wait."
     )
+    workspace_from = Text(
+        required=False, max_length=100,
+        help_text="Start with a copy of this session's files: one of your project, live or ended within the last 24 h.",
+    )  # fmt: skip
 
 
 class SessionPatch(StrictSerializer):
@@ -110,6 +114,28 @@ class UploadOut(serializers.Serializer):
 
     path = serializers.CharField(help_text="Relative to the workspace.")
     size = serializers.IntegerField(help_text="Bytes.")
+
+
+class UploadUrlIn(StrictSerializer):
+    """What is to be uploaded."""
+
+    path = Text(max_length=1024, help_text="Where, relative to the workspace; parent folders are made.")
+
+
+class UploadUrl(serializers.Serializer):
+    """Where to upload to."""
+
+    upload_id = serializers.CharField(help_text="For `upload-complete`.")
+    url = serializers.CharField(help_text="Takes one file, from whoever has it.")
+    method = serializers.CharField(help_text="PUT.")
+    headers = serializers.DictField(child=serializers.CharField(), help_text="To be sent with it.")
+    expires_at = serializers.DateTimeField(help_text="Until when the URL takes the file.")
+
+
+class UploadDone(StrictSerializer):
+    """What has been uploaded."""
+
+    upload_id = Text(max_length=8192, help_text="As `upload-url` gave it.")
 
 
 class FileOut(serializers.Serializer):

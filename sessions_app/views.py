@@ -19,7 +19,7 @@ from sandbox_platform.openapi import IDEMPOTENCY_KEY, LIMIT, OFFSET, PREFER, ope
 from sandbox_platform.prefer import wait_seconds, waiting_place
 from sessions_app.models import LabelValue, Session, SessionStatus
 from sessions_app.serializers import Message, SessionIn, SessionList, SessionOut, SessionPatch
-from sessions_app.services import lifecycle
+from sessions_app.services import forks, lifecycle
 from templates_app.models import Template
 
 CREATE_EXAMPLE = {
@@ -66,7 +66,7 @@ class SessionsView(APIView):
 
     @operation(
         "create_session", "Create a session", tag="sessions", request=SessionIn, responses={201: SessionOut},
-        errors=["TemplateNotFound", "Conflict", "TooManyRequestsExection", "RuntimeUnavailable"],
+        errors=["TemplateNotFound", "SessionNotFound", "Conflict", "TooManyRequestsExection", "RuntimeUnavailable"],
         parameters=[IDEMPOTENCY_KEY, PREFER], examples=[shown("Python Basic Environment", CREATE_EXAMPLE, request=True)],
         description="Answers at once with `status: creating`. Code may be submitted right away: it runs once the sandbox is up.",
     )  # fmt: skip
@@ -88,6 +88,8 @@ class SessionsView(APIView):
             raise ApiError("TemplateNotFound", f"Template '{template_id[:100]}' does not exist")
         if template.deprecated_at:
             raise invalid(f"template_id: template '{template_id}' is deprecated and takes no new sessions")
+        if source := values.pop("workspace_from", None):
+            values["workspace_from"] = forks.source(find(request, source))
         session = lifecycle.create(key_of(request).project, template, values)
         # The answer tells of the moment of creation, `creating`, even where a warm sandbox has been claimed already.
         session.refresh_from_db(fields=["created_at"])

@@ -57,11 +57,13 @@ def create(
         timeout=values["timeout"],
         max_concurrency=values["max_concurrency"],
         labels=values.get("labels", {}),
+        workspace_from=values.get("workspace_from"),
         env_names=sorted(env_vars),
         env_sealed=crypto.seal(env_vars),
         **amounts,
     )
-    image = "" if version else templates.image_for(template, node.runtime_type).ref
+    # A sandbox that is to be filled first is not one that can be claimed and run at once.
+    image = "" if version or values.get("workspace_from") else templates.image_for(template, node.runtime_type).ref
     container = pool.claim(node, template, image, amounts) if image else None
     if container is not None:
         Session.objects.filter(pk=session.pk).update(container=container)

@@ -17,7 +17,7 @@ from sandbox_platform import metrics, processes, wakeups
 from sandbox_platform.models import Process
 from sandbox_platform.queue import Queue, enqueue
 from sessions_app.models import Reason, Session, SessionStatus
-from sessions_app.services import lifecycle
+from sessions_app.services import forks, lifecycle
 from templates_app import services as templates
 from templates_app import versions
 from templates_app.models import ImageStatus
@@ -56,7 +56,23 @@ def provision(session_id: str) -> None:
         log.exception("provision_broke", session=session.pk)
         _give_up_or_wait(session, container, EngineUnavailable("an internal fault"))
         return
-    _start(session, container)
+    if session.workspace_from_id is None or _fill(session, container):
+        _start(session, container)
+
+
+def _fill(session: Session, container: Container) -> bool:
+    """The files of another session, before anybody may use this one. False where that failed, which the session then says."""
+    session.container = container
+    try:
+        forks.fill(session)
+    except forks.CannotFill as error:
+        Container.objects.filter(pk=container.pk).update(maker=None)
+        if error.passing and not _overdue(session):
+            _say(session, f"{error}; it is tried again")
+        else:
+            lifecycle.end(session.pk, error.reason, str(error))
+        return False
+    return True
 
 
 def _image(session: Session) -> str:

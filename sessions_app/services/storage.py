@@ -267,7 +267,7 @@ class Bucket:
     def sweep(self, before: float) -> None:
         """Abort the uploads that processes which died have left open, begun before `before`: they cost room, unseen."""
         at = self._at("sessions/")
-        with _s3():
+        with _s3(), suppress(self._client.exceptions.NoSuchUpload):  # some servers say so where there are none
             pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=at["Bucket"], Prefix=at["Key"])
             for page in pages:
                 for item in page.get("Uploads", []):

@@ -159,12 +159,12 @@ def in_storage(session: Session) -> bool:
 def read(session: Session, path: str, offset: int = 0, length: int | None = None) -> Content:
     """One file or a part of it. 404 where there is none."""
     if in_storage(session):
-        return _stored_content(session, path, offset, length)
+        return read_stored(session, path, offset, length)
     try:
         info, body = client_of(session).open_file(path, offset, length)
     except ExecutorError as error:
         if session.ended and isinstance(error, ExecutorUnavailable):
-            return _stored_content(session, path, offset, length)
+            return read_stored(session, path, offset, length)
         raise _translate(error, path) from error
     return Content(info.size, info.length, info.mtime, info.etag, body)
 
@@ -176,7 +176,8 @@ def _stored_listing(session: Session, prefix: str, recursive: bool) -> list[Entr
     return [Entry(row.path, row.size, row.mtime) for row in saved.rows(session, prefix, recursive)]
 
 
-def _stored_content(session: Session, path: str, offset: int, length: int | None) -> Content:
+def read_stored(session: Session, path: str, offset: int, length: int | None) -> Content:
+    """One file or a part of it, as it is in the storage. 404 where there is none."""
     row = saved.find(session, path)
     if row is None:
         raise _no_file(path)

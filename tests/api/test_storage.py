@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,28 +28,6 @@ NAMES = [
     "..\\up", "%2e%2e", "x" * 255, "\\" * 100, "+&?#=;:@,", " lead", "d/" * 30 + "deep",
     "%long/x",
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="session")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("s3"))
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def wire(s3_server: Server, settings: Any) -> Iterator[Wire]:
-    """The service's files go to S3, through a wire of this test's own."""
-    wire = Wire(s3_server.port)
-    settings.STORAGES = {**settings.STORAGES, "workspaces": storage_url.workspaces(wire.url, Path("/nowhere"))}
-    yield wire
-    wire.close()
-
-
-@pytest.fixture(params=["folder", "s3"])
-def either(request: pytest.FixtureRequest) -> Any:
-    """Each kind of storage."""
-    return request.getfixturevalue("wire") if request.param == "s3" else None
 
 
 def stored(session_id: str, path: str) -> StoredFile | None:
@@ -110,6 +89,25 @@ def test_what_breaks_off_is_never_seen(either: Any, settings: Any) -> None:
     if either is None:
         assert not list(Path(settings.STORAGES["workspaces"]["OPTIONS"]["location"], "tmp").iterdir())
     storage.current().erase("b")
+
+
+def test_what_a_process_that_died_left_half_is_swept(either: Any, settings: Any) -> None:
+    storage.current().write("sessions/h/file", [b"x"])
+    if either:
+        client, bucket = storage.current()._client, {"Bucket": BUCKET, "Key": "sessions/h/half"}
+        upload = client.create_multipart_upload(**bucket)["UploadId"]
+        client.upload_part(**bucket, UploadId=upload, PartNumber=1, Body=b"x" * 2**20)
+        left = lambda: client.list_multipart_uploads(Bucket=BUCKET).get("Uploads", [])  # noqa: E731
+    else:
+        half = Path(settings.STORAGES["workspaces"]["OPTIONS"]["location"], "tmp", "half")
+        half.write_bytes(b"x")
+        left = lambda: list(half.parent.iterdir())  # noqa: E731
+    storage.current().sweep(0)
+    assert left()
+    storage.current().sweep(time.time() + 60)
+    assert not left()
+    assert bytes_of("sessions/h/file") == b"x"
+    storage.current().erase("h")
 
 
 @pytest.mark.parametrize("state", ["down", "cut", "refuse"])
