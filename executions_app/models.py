@@ -70,6 +70,9 @@ class Execution(StateModel):
 
     driver = models.UUIDField(null=True, editable=False, help_text="The process that follows it.")
     attempt = models.PositiveSmallIntegerField(default=1, editable=False)
+    takeovers = models.PositiveSmallIntegerField(
+        default=0, editable=False, help_text="How often another process went on with it."
+    )
     cancel_requested_at = models.DateTimeField(null=True, editable=False)
 
     stdout = models.BinaryField(default=b"", editable=False)

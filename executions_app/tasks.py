@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import structlog
+
 from executions_app.models import Execution, ExecutionStatus
-from executions_app.services import drive, submit, sweep
+from executions_app.services import drive, finish, submit, sweep
 from executions_app.services.loop import loop
+
+log = structlog.get_logger(__name__)
 
 
 def dispatch(session_id: str) -> None:
@@ -14,8 +18,13 @@ def dispatch(session_id: str) -> None:
 
 
 def reattach(execution_id: str) -> None:
-    """Go on with a run that has no living driver."""
-    if (execution := drive.take_over(execution_id)) is not None:
+    """Go on with a run that has no living driver; one that too many had to go on with is given up."""
+    execution = drive.take_over(execution_id)
+    if execution is not None and execution.takeovers > drive.MAX_TAKEOVERS:
+        log.error("run_given_up", execution=execution.pk)
+        submit.cancel_at_executor(execution)
+        finish.finish(execution, drive.given_up())
+    elif execution is not None:
         loop().submit(execution)
 
 

@@ -28,6 +28,8 @@ log = structlog.get_logger(__name__)
 # Seconds beyond its time-out after which a run that gave no result is ended from outside, whatever its sandbox says.
 HOST_GRACE = 3.0
 MAX_ATTEMPTS = 3
+# A run that can't be followed, or ends every process that tries, is given up after so many.
+MAX_TAKEOVERS = 20
 
 
 def claim_next(session_id: str) -> Execution | None:
@@ -57,7 +59,7 @@ def take_over(pk: str) -> Execution | None:
 
     living = Process.objects.filter(dead_at=None).values("pk")
     orphan = Execution.objects.filter(Q(driver=None) | ~Q(driver__in=living), pk=pk, status=ExecutionStatus.RUNNING)
-    if not orphan.update(driver=processes.own_id()):
+    if not orphan.update(driver=processes.own_id(), takeovers=F("takeovers") + 1):
         return None
     return Execution.objects.select_related("session__container").get(pk=pk)
 
@@ -150,6 +152,12 @@ def overdue(execution: Execution, collected: Collected) -> Ending:
         execution.session_id, Reason.RUNTIME_ERROR, "Its sandbox did not end a run at its time-out and was destroyed"
     )
     return ending.without_result(collected, "timeout", "The run was ended from outside at its time-out")
+
+
+def given_up() -> Ending:
+    """The ending of a run that nobody manages to follow."""
+    message = f"The run could not be followed to its end by any of {MAX_TAKEOVERS} processes"
+    return ending.without_result(None, "lost", message)
 
 
 def keep_output(execution: Execution, collected: Collected) -> None:

@@ -35,6 +35,10 @@ def drive_here(execution: Execution, seconds: float) -> bool:
     except (DatabaseError, InterfaceError):
         loop().submit(execution)
         raise
+    except Exception:
+        log.exception("drive_failed", execution=execution.pk)
+        drive.hand_over(execution)
+        return False
     client = drive.client_of(execution)
     if client is not None:
         _acknowledging.submit(_acknowledge, client, execution.run_id)
