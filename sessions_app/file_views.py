@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.http import HttpResponseBase
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_view
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -12,7 +13,7 @@ from sandbox_platform import idempotency, pagination
 from sandbox_platform.errors import ApiError
 from sandbox_platform.openapi import BINARY, IDEMPOTENCY_KEY, operation, shown
 from sandbox_platform.renderers import AnyAccept
-from sessions_app import downloads, uploads
+from sessions_app import archives, downloads, uploads
 from sessions_app.models import Session, SessionStatus
 from sessions_app.serializers import FileList, UploadDone, UploadIn, UploadOut, UploadUrl, UploadUrlIn
 from sessions_app.services import links, workspace
@@ -38,21 +39,32 @@ class FilesView(APIView):
     """The list."""
 
     @operation(
-        "list_files", "List files of the workspace", tag="files", responses={200: FileList},
-        errors=["SessionNotFound", "RuntimeUnavailable"],
+        "list_files", "List files of the workspace", tag="files",
+        responses={(200, "application/json"): FileList, (200, "application/gzip"): OpenApiTypes.BINARY},
+        errors=["SessionNotFound", "RuntimeUnavailable", "PayloadTooLarge"],
         parameters=[
             OpenApiParameter("prefix", description="Only paths that begin with it."),
             OpenApiParameter("recursive", bool, description="Also what lies in folders (default true)."),
+            OpenApiParameter("archive", enum=["tar.gz"], description="The files themselves, in one archive. Up to 10,000."),
         ],
     )  # fmt: skip
-    def get(self, request: Request, session_id: str) -> Response:
+    def get(self, request: Request, session_id: str) -> HttpResponseBase:
         """Regular files. Also for 24 h after the session's end."""
-        query = pagination.known_only(request, "prefix", "recursive")
+        query = pagination.known_only(request, "prefix", "recursive", "archive")
+        archive = pagination.choice(query, "archive", ["tar.gz"])
         prefix = query.get("prefix", "")
         if prefix:
             workspace.check_path(prefix.removesuffix("/"), "prefix")
         recursive = pagination.boolean(query, "recursive", True)
-        entries, truncated = workspace.listing(started(request, session_id), prefix, recursive)
+        session = started(request, session_id)
+        entries, truncated = workspace.listing(session, prefix, recursive)
+        if archive and truncated:
+            raise ApiError(
+                "PayloadTooLarge", "There are more files than one archive may have",
+                solution="Ask for its folders one by one, by prefix",
+            )  # fmt: skip
+        if archive:
+            return archives.answer(session.pk, entries, lambda path: workspace.read(session, path))
         files = [entry.as_json() for entry in entries]
         return Response({"files": files, "total": len(files), "truncated": truncated})
 
