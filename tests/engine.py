@@ -106,7 +106,7 @@ class Engine:
                 container.remove(force=True)
             self._process.terminate()
             try:
-                self._process.wait(20)
+                self._process.wait(5)
             except subprocess.TimeoutExpired:
                 self.kill()
         mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]

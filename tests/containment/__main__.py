@@ -23,9 +23,9 @@ Made by `make probe`, which tries each case on real sandboxes and fails if anyth
 "Held" means that it was refused or ended at its limit; what went through is quoted. The last column is what `docker run`
 gives by itself; a case that needs the executor makes no sense there (–).
 
-gVisor (`runsc`) puts a kernel in user space between. A sandbox is one process of the host there: beyond a limit all of it
-ends, and its session says so. What its own kernel allows inside (namespaces, say) does not reach the host's, and is
-quoted for honesty.
+gVisor (`runsc`) puts a kernel in user space between. A sandbox is one process of the host there: beyond a limit, or where
+that kernel gives up (Debian's is of 2022), all of it ends, its session with it, and nothing gets out. What its own kernel
+allows inside (namespaces, say) does not reach the host's, and is quoted for honesty.
 
 """
 
