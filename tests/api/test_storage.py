@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -89,6 +92,45 @@ def test_what_breaks_off_is_never_seen(either: Any, settings: Any) -> None:
     if either is None:
         assert not list(Path(settings.STORAGES["workspaces"]["OPTIONS"]["location"], "tmp").iterdir())
     storage.current().erase("b")
+
+
+WRITER = """
+import django, sys
+django.setup()
+from sessions_app.services import storage
+def pieces():
+    yield b"n" * (9 * 2**20)
+    print("halfway", flush=True)
+    sys.stdin.read()
+storage.current().write("sessions/k/file", pieces())
+"""
+
+
+def test_kill_9_in_the_middle_of_a_copy_leaves_the_old_file(either: Any, settings: Any, tmp_path: Path) -> None:
+    """A process of its own writes more than one part and is killed before the end."""
+    url = either.url if either else ""
+    settings.STORAGES = {**settings.STORAGES, "workspaces": storage_url.workspaces(url, tmp_path / "workspaces")}
+    storage.current().write("sessions/k/file", [b"old"])
+    environment = {
+        **os.environ, "DJANGO_SETTINGS_MODULE": "sandbox_platform.settings",
+        "SANDBOX_STATE_DIR": str(tmp_path), "WORKSPACE_STORAGE_URL": url,
+    }  # fmt: skip
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+    )
+    assert writer.stdout and writer.stdout.readline() == b"halfway\n"
+    writer.kill()
+    writer.communicate()
+    assert bytes_of("sessions/k/file") == b"old"
+    storage.current().write("sessions/k/file", [b"new"])
+    assert bytes_of("sessions/k/file") == b"new"
+    storage.current().sweep(time.time() + 60)
+    assert not list((tmp_path / "workspaces" / "tmp").glob("*"))
+    storage.current().erase("k")
 
 
 def test_what_a_process_that_died_left_half_is_swept(either: Any, settings: Any) -> None:
