@@ -125,7 +125,7 @@ def crashing(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service
 
 
 def new_session(service: Service) -> str:
-    body = {"template_id": "python-basic", "max_concurrency": 4}
+    body = {"template_id": "python-basic", "max_concurrency": 4, "timeout": 3600}  # longer than all of it takes
     answer = service.api("POST", "/sessions", json=body, headers={"Prefer": "wait=30"})
     assert answer.status_code == 201 and answer.json()["status"] == "running", answer.text
     return answer.json()["session_id"]
