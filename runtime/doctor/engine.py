@@ -43,6 +43,7 @@ def check_engine(info: dict[str, Any], version: dict[str, Any]) -> list[Finding]
         _user_remap(info),
         _gvisor(info),
         _storage(info),
+        _swap(info),
     ]
 
 
@@ -92,6 +93,13 @@ def _gvisor(info: dict[str, Any]) -> Finding:
         words = f"The engine's runsc lacks {lacking}: its sandboxes can't be reached."
         return problem("gVisor", words, f"In daemon.json: {entry}")
     return ok("gVisor", 'Templates may have oci_runtime "runsc".')
+
+
+def _swap(info: dict[str, Any]) -> Finding:
+    if info.get("SwapLimit"):
+        return ok("swap limit", "The engine counts swap towards the memory limit.")
+    words = "The engine can't limit swap: what it makes of a sandbox's limits is refused by attestation."
+    return problem("swap limit", words, "Boot with swapaccount=1 (cgroups of version 1), restart the engine.")
 
 
 def _storage(info: dict[str, Any]) -> Finding:

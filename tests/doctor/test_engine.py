@@ -17,6 +17,7 @@ GOOD_INFO = {
         "runsc": {"path": "runsc", "runtimeArgs": ["--host-uds=create", "--network=none"]},
     },
     "Driver": "overlay2",
+    "SwapLimit": True,
 }
 GOOD_VERSION = {"Components": [{"Name": "Engine", "Version": "29.5.1"}, {"Name": "runc", "Version": "1.4.3"}]}
 
@@ -37,6 +38,7 @@ def test_an_engine_as_it_should_be():
         ("user remapping", {"SecurityOptions": ["name=seccomp,profile=default"]}, Level.WEAK),
         ("gVisor", {"Runtimes": {"runc": {}}}, Level.WEAK),
         ("gVisor", {"Runtimes": {"runsc": {"path": "runsc"}}}, Level.PROBLEM),
+        ("swap limit", {"SwapLimit": False}, Level.PROBLEM),
         ("image storage", {"Driver": "vfs"}, Level.WEAK),
     ],
 )
@@ -57,7 +59,7 @@ def test_an_old_engine_is_told(old):
 def test_the_engine_of_this_host():
     url = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
     found = levels(engine.check_engine(*engine.ask(url)))
-    assert set(found) == {"engine version", "live-restore", "user remapping", "gVisor", "image storage"}
+    assert set(found) == {"engine version", "live-restore", "user remapping", "gVisor", "image storage", "swap limit"}
     assert engine.check_socket(url).level == Level.OK
     mounts = engine.check_mount_namespace(url)
     assert mounts is not None and mounts.level == Level.OK
