@@ -48,7 +48,7 @@ def handler(event):
 # How a request ends whose server dies: before the answer, or within it.
 BROKEN = (requests.exceptions.ConnectionError, requests.exceptions.ChunkedEncodingError)
 CLIENTS, SESSIONS = 8, 2
-PATIENCE = 120.0
+PATIENCE = 180.0
 
 
 @dataclass
