@@ -2,7 +2,7 @@
 # make doctor what this host enforces, what it cannot, and how to mend it (ARGS=--strict)
 # make test   everything that can run on this machine            (ARGS="-k files", REQUIRE=docker,postgres,bubblewrap)
 
-.PHONY: run doctor test lint format openapi drills probe gvisor bench chaos
+.PHONY: run doctor test lint format openapi drills probe gvisor bench chaos scale screenshots
 VENV := .venv
 SOURCES := pyproject.toml uv.lock
 
@@ -56,3 +56,11 @@ bench: $(VENV)/.ready-to-test
 chaos: $(VENV)/.ready-to-test
 	@deploy/install host-tools
 	@CHAOS_RUNS=$${CHAOS_RUNS:-300} $(VENV)/bin/python -m tests -n 0 -s tests/e2e/test_crash.py $(ARGS)
+
+# A million executions and a hundred thousand sessions in PostgreSQL: what the console's pages take then.
+scale: $(VENV)/.ready-to-test
+	SCALE=1000000 $(VENV)/bin/python -m tests tests/scale -s -n 0
+
+# The pictures of docs/screenshots, taken anew while axe looks at the pages.
+screenshots: $(VENV)/.ready-to-test
+	SCREENSHOTS=docs/screenshots $(VENV)/bin/pytest tests/browser

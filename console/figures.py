@@ -71,11 +71,11 @@ def live(model: type[Session] | type[Execution], statuses: list[str]) -> dict[st
 
 def runs(since: dt.datetime) -> tuple[dict[str, dict[dt.datetime, int]], Histogram]:
     """Runs that ended since then, by status and hour, and how long they took. One query."""
-    edges = {f"e{edge}": Count("pk", filter=Q(duration_ms__lte=edge)) for edge in EDGES}
+    edges = {f"e{edge}": Count("duration_ms", filter=Q(duration_ms__lte=edge)) for edge in EDGES}
     ended = Execution.objects.filter(completed_at__gte=since).order_by().annotate(hour=TruncHour("completed_at"))
     by_status: dict[str, dict[dt.datetime, int]] = defaultdict(dict)
     histogram = Histogram()
-    for row in ended.values("status", "hour").annotate(count=Count("pk"), timed=Count("duration_ms"), **edges):
+    for row in ended.values("status", "hour").annotate(count=Count("*"), timed=Count("duration_ms"), **edges):
         by_status[row["status"]][row["hour"]] = row["count"]
         histogram.add(row["timed"], [row[name] for name in edges])
     return by_status, histogram

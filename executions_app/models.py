@@ -101,7 +101,14 @@ class Execution(StateModel):
             # For the console: lists by status and by project, newest first, and the day of the dashboard.
             models.Index(fields=["status", "-created_at"]),
             models.Index(fields=["project", "-created_at"]),
-            models.Index(fields=["completed_at"]),
+            # All that the dashboard's histogram reads: a day of it is answered from the index alone.
+            models.Index(fields=["completed_at", "status", "duration_ms"]),
+            models.Index(
+                models.F("error__error_code"),
+                models.F("created_at").desc(),
+                name="execution_by_fault",
+                condition=models.Q(status__in=["failed", "timeout"]),
+            ),
         ]
 
     def __str__(self) -> str:

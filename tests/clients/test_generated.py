@@ -1,0 +1,113 @@
+"""The document is a product: clients generated from it type-check, and run the quickstart against a live service."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from django.core.management import call_command
+
+from tests import requirements
+from tests.e2e.service import ROOT, Service
+
+HERE = Path(__file__).parent
+DOCUMENT = ROOT / "docs/openapi.yaml"
+PACKAGES = ROOT / "tests/js"
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("clients"), pytest.mark.timeout(240)]
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    """`manage.py up` with bubblewrap."""
+    requirements.need("bubblewrap")
+    service = Service("bubblewrap")
+    try:
+        service.start()
+        yield service
+    finally:
+        service.remove()
+
+
+def run(*command: object, cwd: Path, **environment: str) -> str:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    everything = {**os.environ, "PATH": path, **environment}
+    done = subprocess.run(
+        [str(word) for word in command], cwd=cwd, env=everything, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_the_document_in_docs_is_that_of_the_code_and_describes_everything(tmp_path):
+    call_command("spectacular", validate=True, fail_on_warn=True, file=str(tmp_path / "now.yaml"))
+    assert (tmp_path / "now.yaml").read_text() == DOCUMENT.read_text(), (
+        "docs/openapi.yaml is not up to date: make openapi"
+    )
+    document, silent = yaml.safe_load(DOCUMENT.read_text()), []
+    for name, schema in document["components"]["schemas"].items():
+        silent += [f"{name}.{field}" for field, of in schema.get("properties", {}).items() if not of.get("description")]
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            silent += [
+                f"{method} {path} {one['name']}"
+                for one in operation.get("parameters", [])
+                if not one.get("description")
+            ]
+            silent += [
+                f"{method} {path} {status}"
+                for status, one in operation["responses"].items()
+                if not one.get("description")
+            ]
+    assert not silent
+
+
+def test_the_python_client(service, tmp_path):
+    made = ["--output-path", tmp_path / "client", "--config", HERE / "python.yaml", "--fail-on-warning"]
+    said = run("openapi-python-client", "generate", "--path", DOCUMENT, *made, cwd=tmp_path)
+    assert "warning" not in said.lower(), said
+    shutil.copy(HERE / "quickstart.py", tmp_path / "client")
+    settings = ["--strict", "--no-warn-unused-ignores", "--config-file", os.devnull]
+    run("mypy", *settings, "quickstart.py", "sandbox_openapi_client", cwd=tmp_path / "client")
+    said = run(sys.executable, "quickstart.py", service.url, service.token, cwd=tmp_path / "client")
+    assert "success {'result': 42}" in said
+    assert "Session terminated successfully terminated" in said
+
+
+def test_the_typescript_client(service, tmp_path):
+    requirements.need("npm")
+    if not (PACKAGES / "node_modules").exists():
+        run("npm", "ci", "--no-audit", "--no-fund", cwd=PACKAGES)
+    (tmp_path / "node_modules").symlink_to(PACKAGES / "node_modules")
+    (tmp_path / "package.json").write_text('{"type": "module"}')
+    shutil.copy(HERE / "typescript/quickstart.ts", tmp_path)
+    run(
+        "node",
+        "node_modules/openapi-typescript/bin/cli.js",
+        DOCUMENT,
+        "-o",
+        "schema.d.ts",
+        "--default-non-nullable",
+        "false",
+        cwd=tmp_path,
+    )
+    flags = [
+        "--strict",
+        "--module",
+        "nodenext",
+        "--moduleResolution",
+        "nodenext",
+        "--target",
+        "es2022",
+        "--lib",
+        "es2022,dom,dom.iterable",
+    ]
+    run("node", "node_modules/typescript/bin/tsc", *flags, "quickstart.ts", cwd=tmp_path)
+    said = run("node", "quickstart.js", service.url, service.token, cwd=tmp_path)
+    assert 'success {"result":42}' in said
+    assert "Session terminated successfully" in said
