@@ -5,15 +5,24 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('templates_app', '0002_pool_and_capacity'),
+        ("templates_app", "0002_pool_and_capacity"),
     ]
 
     operations = [
         migrations.AlterField(
-            model_name='template',
-            name='id',
-            field=models.CharField(max_length=63, primary_key=True, serialize=False, validators=[django.core.validators.RegexValidator('^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\\Z', 'Lower-case letters, digits and inner hyphens, 63 at most.')]),
+            model_name="template",
+            name="id",
+            field=models.CharField(
+                max_length=63,
+                primary_key=True,
+                serialize=False,
+                validators=[
+                    django.core.validators.RegexValidator(
+                        "^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\\Z",
+                        "Lower-case letters, digits and inner hyphens, 63 at most.",
+                    )
+                ],
+            ),
         ),
     ]
