@@ -8,7 +8,7 @@ from typing import Any
 
 from django.http import HttpResponseBase, StreamingHttpResponse
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter
+from drf_spectacular.utils import OpenApiParameter, PolymorphicProxySerializer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -38,6 +38,8 @@ from sessions_app import views as sessions
 from sessions_app.models import Session
 from sessions_app.services import lifecycle
 
+# With `Prefer: wait` it may be the finished result.
+EXECUTE_ANSWER = PolymorphicProxySerializer("ExecuteAnswer", [Submitted, ResultOut], resource_type_field_name=None)
 HELLO = (
     'def handler(event):\n    name = event.get("name", "World")\n'
     '    return {\n        "statusCode": 200,\n        "body": f"Hello, {name}!"\n    }'
@@ -106,7 +108,7 @@ class ExecuteView(APIView):
     """POST /sessions/{id}/execute."""
 
     @operation(
-        "execute_code", "Execute code", tag="executions", request=ExecutionIn, responses={200: Submitted},
+        "execute_code", "Execute code", tag="executions", request=ExecutionIn, responses={200: EXECUTE_ANSWER},
         errors=["SessionNotFound", "Conflict", "TooManyRequestsExection"], parameters=[IDEMPOTENCY_KEY, PREFER],
         examples=[shown("Hello", EXECUTE_EXAMPLE, request=True), shown("Submitted", SUBMITTED_EXAMPLE)],
         description="Answers at once with `status: submitted`. With `Prefer: wait=N` it answers with the finished result, in the shape of "

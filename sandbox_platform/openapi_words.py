@@ -57,6 +57,8 @@ def describe(result: dict[str, Any], generator: Any, request: Any, public: bool)
         if "properties" in schema and not title.endswith("Request"):
             # Answers have all their fields, whatever a column's default says: clients need not doubt each.
             schema["required"] = sorted(schema["properties"])
+        elif "properties" in schema:
+            schema["additionalProperties"] = False  # what is unknown is refused, never ignored
         for name, field in schema.get("properties", {}).items():
             if not field.get("description") and name in FIELDS:
                 schema["properties"][name] = _described(field, FIELDS[name])

@@ -111,3 +111,23 @@ def test_the_typescript_client(service, tmp_path):
     said = run("node", "quickstart.js", service.url, service.token, cwd=tmp_path)
     assert 'success {"result":42}' in said
     assert "Session terminated successfully" in said
+
+
+def test_schemathesis_finds_no_fault(service, tmp_path):
+    # Not asked: whether all that the schema allows is accepted. Names of packages and limits of nodes are in words.
+    checks = ["--checks", "all", "--exclude-checks", "positive_data_acceptance"]
+    token = ["--header", f"Authorization: Bearer {service.token}"]
+    few = [
+        "--max-examples",
+        "8",
+        "--phases",
+        "examples,fuzzing",
+        "--request-timeout",
+        "40",
+        "--seed",
+        "1",
+        "--no-color",
+    ]
+    # A stream of events has no end that could be checked.
+    run("schemathesis", "run", f"{service.url}/api/schema?format=json", *token, *checks, *few,
+        "--exclude-operation-id", "stream_execution_events", cwd=tmp_path)  # fmt: skip
