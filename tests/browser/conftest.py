@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from tests import requirements
-from tests.browser.console import AXE, Console
+from tests import npm, requirements
+from tests.browser.console import Console
 from tests.e2e.service import ROOT, Service
 
 PASSWORD = "a-long-enough-passphrase"
@@ -56,8 +56,7 @@ def service() -> Iterator[Service]:
 @pytest.fixture(scope="session")
 def browser(service: Service) -> Iterator[Browser]:
     """Debian's Chromium, headless. axe comes from npm, by the lock file."""
-    if not AXE.exists():
-        subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=ROOT / "tests/js", check=True)
+    npm.install()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=requirements.chromium(), args=FLAGS)
         yield browser

@@ -13,12 +13,11 @@ import pytest
 import yaml
 from django.core.management import call_command
 
-from tests import requirements
+from tests import npm, requirements
 from tests.e2e.service import ROOT, Service
 
 HERE = Path(__file__).parent
 DOCUMENT = ROOT / "docs/openapi.yaml"
-PACKAGES = ROOT / "tests/js"
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("clients"), pytest.mark.timeout(240)]
 
 
@@ -81,9 +80,7 @@ def test_the_python_client(service, tmp_path):
 
 def test_the_typescript_client(service, tmp_path):
     requirements.need("npm")
-    if not (PACKAGES / "node_modules").exists():
-        run("npm", "ci", "--no-audit", "--no-fund", cwd=PACKAGES)
-    (tmp_path / "node_modules").symlink_to(PACKAGES / "node_modules")
+    (tmp_path / "node_modules").symlink_to(npm.install())
     (tmp_path / "package.json").write_text('{"type": "module"}')
     shutil.copy(HERE / "typescript/quickstart.ts", tmp_path)
     run(
