@@ -1,5 +1,7 @@
 """Matplotlib figures that a run leaves open become PNG files of its working directory, on the image of python-datascience."""
 
+import secrets
+
 import pytest
 
 from tests.drivers.conftest import printed, run
@@ -16,8 +18,9 @@ def drawing(docker_images, tmp_path_factory):
     from runtime.drivers.types import Resources, SandboxSpec
 
     image = docker_images(base=DATASCIENCE)
-    driver = DockerDriver("tfigures", tmp_path_factory.mktemp("state"))
-    spec = SandboxSpec(name="sbx-f16e5", image=image, figures=True, preload=("matplotlib.pyplot",), slots=2,
+    mark = secrets.token_hex(4)  # names are the engine's: each worker has its own
+    driver = DockerDriver(f"t{mark}", tmp_path_factory.mktemp("state"))
+    spec = SandboxSpec(name=f"sbx-{mark}", image=image, figures=True, preload=("matplotlib.pyplot",), slots=2,
                        resources=Resources(memory=1024 * 2**20, pids=64))  # fmt: skip
     yield driver.create(spec)
     driver.remove(spec.name)
