@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import pytest
+from django.apps import apps
 from django.contrib.auth.models import Group, User
+from django.db import connection
 from django.test import Client
 
 from tests.factories import NodeFactory, TemplateImageFactory
@@ -21,7 +25,11 @@ def admin(db: None) -> Client:
 
 @pytest.fixture
 def role(admin: Client):
-    """`role("Auditor")`: the browser of somebody who is that and no more."""
+    """`role("Auditor")`: the browser of somebody who is that and no more.
+
+    The roles are made anew: a test that commits leaves the tables empty behind it, what migrations wrote included.
+    """
+    import_module("console.migrations.0001_roles").make_roles(apps, connection.schema_editor())
 
     def make(name: str) -> Client:
         user = User.objects.create_user(name.lower().replace(" ", "-"), is_staff=True)

@@ -116,7 +116,7 @@ def test_a_lease_that_was_given_back_is_taken_over(clock: Clock) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_only_as_many_runs_begin_as_there_are_slots() -> None:
-    first = ExecutionFactory(session__status="running", session__max_concurrency=1)
+    first = ExecutionFactory(session__running=True, session__max_concurrency=1)
     second = ExecutionFactory(session=first.session)
     claimed = drive.claim_next(first.session_id)
     assert claimed is not None and claimed.pk == first.pk
