@@ -50,7 +50,14 @@ def executor_pid(session_id: str) -> int:
 
 
 def begun(api: Api, session_id: str) -> Any:
-    return eventually(lambda: api.get(f"/sessions/{session_id}/files/begun").status_code == 200)
+    """Until the run has begun, or is over already: a sandbox may die faster than anybody can look into it."""
+
+    def seen() -> bool:
+        answer = api.get(f"/sessions/{session_id}/files/begun")
+        answer.close()
+        return answer.status_code == 200 or api.get(f"/sessions/{session_id}").json()["status"] != "running"
+
+    return eventually(seen)
 
 
 def kill(session_id: str) -> None:
