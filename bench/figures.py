@@ -12,15 +12,22 @@ from typing import Any
 Samples = dict[str, list[float]]
 
 
-def interleave(cases: dict[str, Callable[[], Any]], rounds: int, warm_up: int = 3) -> Samples:
-    """Milliseconds of each case, A B A B: what the machine does to one, it does to all."""
+def interleave(
+    cases: dict[str, Callable[[], Any]], rounds: int, warm_up: int = 3, settle: Callable[[str, Any], None] | None = None
+) -> Samples:
+    """Milliseconds of each case, A B A B: what the machine does to one, it does to all.
+
+    `settle(name, answer)` is called behind each, outside the measured time, to end what a case has begun.
+    """
     samples: Samples = defaultdict(list)
     for number in range(warm_up + rounds):
         for name, case in cases.items():
             began = time.perf_counter()
-            case()
+            answer = case()
             if number >= warm_up:
                 samples[name].append((time.perf_counter() - began) * 1000)
+            if settle is not None:
+                settle(name, answer)
     return dict(samples)
 
 
