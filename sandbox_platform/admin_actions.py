@@ -9,7 +9,7 @@ from typing import Any
 from django import forms
 from django.contrib import messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.contrib.admin.utils import unquote
+from django.contrib.admin.utils import quote, unquote
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
@@ -68,12 +68,12 @@ class ActingAdmin:
     def act_url(self, row: Any, act: Act) -> str:
         """Of its confirmation page."""
         opts = self.opts  # type: ignore[attr-defined]
-        return reverse(f"admin:{opts.app_label}_{opts.model_name}_do", args=[row.pk, act.name])
+        return reverse(f"admin:{opts.app_label}_{opts.model_name}_do", args=[quote(row.pk), act.name])
 
     def page_of(self, row: Any) -> str:
         """Of the row."""
         opts = self.opts  # type: ignore[attr-defined]
-        return reverse(f"admin:{opts.app_label}_{opts.model_name}_change", args=[row.pk])
+        return reverse(f"admin:{opts.app_label}_{opts.model_name}_change", args=[quote(row.pk)])
 
     def act_view(self, request: HttpRequest, object_id: str, act: str) -> HttpResponse:
         """GET asks, POST does."""

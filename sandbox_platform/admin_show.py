@@ -7,6 +7,7 @@ import json
 import re
 from typing import Any
 
+from django.contrib.admin.utils import quote
 from django.db.models import Model
 from django.urls import reverse
 from django.utils import timezone
@@ -105,7 +106,7 @@ def link(row: Model | None, text: str = "") -> SafeString | str:
     """A link to a row's admin page."""
     if row is None:
         return NOTHING
-    page = reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_change", args=[row.pk])
+    page = reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_change", args=[quote(row.pk)])
     return format_html('<a href="{}">{}</a>', page, inert(text or str(row)))
 
 

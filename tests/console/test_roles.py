@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from django.contrib.admin.utils import quote
 
 from templates_app import versions
 from templates_app.models import Template
@@ -30,7 +31,7 @@ def pages(admin) -> dict[str, str]:
         "container": session.container.pk,
         "template": session.template.pk,
     }
-    return {kind: f"/admin/{ACTS[kind][0]}/{key}" for kind, key in keys.items()}
+    return {kind: f"/admin/{ACTS[kind][0]}/{quote(key)}" for kind, key in keys.items()}
 
 
 @pytest.mark.parametrize("name", MAY_ACT)
