@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
@@ -28,6 +30,16 @@ def sandbox_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         found.append(Error("WEB_WAIT_SHARE must lie between 0 and 1.", hint="0.75 is the default.", id="sandbox.E003"))
     if settings.SESSION_IDLE_TIMEOUT < 60:
         found.append(Error("SESSION_IDLE_TIMEOUT is below 60 s.", hint="1800 is the default.", id="sandbox.E004"))
+    if settings.REDIS_URL and find_spec("redis") is None:
+        found.append(
+            Error("REDIS_URL is set, but the redis package is not installed.", id="sandbox.E005",
+                  hint="Type: .venv/bin/uv sync --frozen --inexact --extra redis")
+        )  # fmt: skip
+    elif settings.REDIS_URL and urlsplit(settings.REDIS_URL).scheme not in ("redis", "rediss", "unix"):
+        found.append(
+            Error("REDIS_URL is no URL of a Redis server.", id="sandbox.E006",
+                  hint="redis://user:password@host:6379, rediss:// with TLS, or unix:///path/of/the.sock")
+        )  # fmt: skip
     if "*" in settings.ALLOWED_HOSTS:
         found.append(
             Warning("ALLOWED_HOSTS accepts any host.", hint="Name the hosts that clients use.", id="sandbox.W002")

@@ -151,6 +151,9 @@ else:
         {"connect_timeout": 3, "options": "-c statement_timeout=15000 -c lock_timeout=10000"}
     )
 
+# Carries wake-ups between processes instead of NOTIFY or datagrams. It holds nothing: rows remain the truth.
+REDIS_URL = env.str("REDIS_URL", "")
+
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},

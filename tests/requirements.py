@@ -1,4 +1,4 @@
-"""What some tests need of the machine: Docker, bubblewrap, PostgreSQL.
+"""What some tests need of the machine: Docker, bubblewrap, PostgreSQL, Redis.
 
 A test that is marked with one of these names is skipped where it is missing, with the reason in a word.
 REQUIRE=docker,postgres turns such skips into failures: a machine that should have it can't be green without it.
@@ -65,12 +65,18 @@ def browser_missing() -> str:
     return npm_missing()
 
 
+def redis_missing() -> str:
+    """Why there is no Redis server, or nothing."""
+    return "" if shutil.which("redis-server") else "redis-server is not installed"
+
+
 CHECKS = {
     "browser": browser_missing,
     "npm": npm_missing,
     "docker": docker_missing,
     "bubblewrap": bubblewrap_missing,
     "postgres": postgres_missing,
+    "redis": redis_missing,
 }
 
 

@@ -11,6 +11,8 @@ _state = tempfile.mkdtemp(prefix="sbxt-")
 _maker = os.getpid()
 os.environ["SANDBOX_STATE_DIR"] = _state
 os.environ.setdefault("LOG_LEVEL", "ERROR")
+# Those tests that want a Redis start one of their own.
+os.environ.pop("REDIS_URL", None)
 
 
 @atexit.register

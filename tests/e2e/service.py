@@ -31,7 +31,9 @@ class Service:
     def start(self, seconds: float = 240) -> None:
         """Until /ready is 200."""
         environment = {
-            k: v for k, v in os.environ.items() if k not in ("DJANGO_SETTINGS_MODULE", "LOG_LEVEL", "DATABASE_URL")
+            k: v
+            for k, v in os.environ.items()
+            if k not in ("DJANGO_SETTINGS_MODULE", "LOG_LEVEL", "DATABASE_URL", "REDIS_URL")
         }
         environment |= {
             "PORT": str(self.port),
