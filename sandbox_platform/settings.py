@@ -56,6 +56,8 @@ SESSION_MAX_LIFETIME = env.int("SESSION_MAX_LIFETIME", 6 * 3600)
 MAX_PENDING_EXECUTIONS = env.int("MAX_PENDING_EXECUTIONS", 10_000)
 # A folder of wheels for image builds on a machine without a package index.
 WHEEL_DIR = env.str("SANDBOX_WHEEL_DIR", "")
+# The same for npm: a cache that npm filled where it had a registry.
+NPM_CACHE_DIR = env.str("SANDBOX_NPM_CACHE", "")
 # What is slow to make and safe to lose: the base system that stands in where no registry answers.
 CACHE_DIR = Path(env.str("SANDBOX_CACHE_DIR", str(Path.home() / ".cache" / "sandbox-control-plane")))
 

@@ -93,7 +93,7 @@ class TemplateAdmin(ConsoleAdmin):
         row = super().get_object(request, object_id, from_field)
         newest = versions.latest(row) if row else None
         if row and newest:
-            for name, value in newest.spec.items():
+            for name, value in versions.said_by(newest).items():
                 setattr(row, name, value)
         return row
 

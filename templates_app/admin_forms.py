@@ -10,10 +10,10 @@ from rest_framework import serializers as drf
 
 from templates_app import resources
 from templates_app.models import LANGUAGES, NOT_IN_SPEC, Template, default_languages
-from templates_app.serializers import TemplateIn
+from templates_app.serializers import NPM_NEEDS_JAVASCRIPT, TemplateIn
 
 BASICS = ("id", "name", "description")
-IMAGE = ("languages", "pre_installed_packages", "preload", "base_image", "image")
+IMAGE = ("languages", "pre_installed_packages", "npm_packages", "preload", "base_image", "image")
 LIMITS = ("cpu", "memory", "disk")
 
 
@@ -49,6 +49,10 @@ class TemplateForm(forms.ModelForm):
     )
     pre_installed_packages = Lines(
         label="Python packages", help_text="One a line, with a version: numpy==2.1.0 or pandas>=2.0"
+    )
+    npm_packages = Lines(
+        label="npm packages",
+        help_text="For JavaScript. One a line, with a version: lodash@4.17.21 or @turf/turf@^7. Their install scripts do not run.",
     )
     preload = Lines(
         label="Preload modules",
@@ -107,20 +111,34 @@ class TemplateForm(forms.ModelForm):
         return self.cleaned_data["oci_runtime"]
 
     def _checked(self, name: str) -> list[str]:
+        api = TemplateIn()
         try:
-            return list(getattr(TemplateIn(), f"validate_{name}")(self.cleaned_data[name]))
+            value = api.fields[name].run_validation(self.cleaned_data[name])
+            return list(getattr(api, f"validate_{name}")(value))
         except drf.ValidationError as error:
-            raise forms.ValidationError(
-                [str(words) for words in drf.as_serializer_error(error)["non_field_errors"]]
-            ) from None
+            raise forms.ValidationError(_words(error.detail)) from None
 
     def clean_pre_installed_packages(self) -> list[str]:
         """Requirements, as the API takes them."""
         return self._checked("pre_installed_packages")
 
+    def clean_npm_packages(self) -> list[str]:
+        """Likewise, and of use only where JavaScript is spoken."""
+        packages = self._checked("npm_packages")
+        if packages and "languages" in self.cleaned_data and "javascript" not in self.cleaned_data["languages"]:
+            raise forms.ValidationError(NPM_NEEDS_JAVASCRIPT)
+        return packages
+
     def clean_preload(self) -> list[str]:
         """Module names, as the API takes them."""
         return self._checked("preload")
+
+
+def _words(detail: Any) -> list[str]:
+    """The API's errors as one list. Those of a list's items are by their index; people count from one."""
+    if isinstance(detail, dict):
+        return [f"Line {int(at) + 1}: {words}" for at, inner in detail.items() for words in _words(inner)]
+    return [str(words) for words in detail]
 
 
 class ImportForm(forms.Form):

@@ -194,14 +194,19 @@ class BuildAdmin(ForCurators):
 
 
 def dockerfile(version: TemplateVersion) -> str:
-    """As the build uses it: the packages are put into site/ by uv beforehand, so that no step needs a network."""
+    """As the build uses it: the packages are put into site/ by uv and npm beforehand, so that no step needs a network."""
     template = version.as_template()
     wanted = " ".join(template.pre_installed_packages) or "(nothing)"
     lines = sources.DOCKERFILE.read_text().splitlines(keepends=True)
     while lines and lines[0].startswith("#"):  # what its first comment says to people at a shell
         del lines[0]
     text = "".join(lines).replace("ARG BASE_IMAGE=python:3.11-slim", f"ARG BASE_IMAGE={template.base_image}")
-    return f"# site/ was filled by: uv pip install --target site {wanted}\n{text}"
+    filled = [f"# site/ was filled by: uv pip install --target site {wanted}\n"]
+    if template.npm_packages:
+        filled.append(
+            f"#              and by: npm install --ignore-scripts --prefix site {' '.join(template.npm_packages)}\n"
+        )
+    return "".join(filled) + text
 
 
 def _next(row: TemplateBuild) -> SafeString | str:

@@ -46,6 +46,7 @@ class Template(models.Model):
     pre_installed_packages = models.JSONField(
         default=list, blank=True, help_text='Python requirements: ["numpy>=1.24"]'
     )
+    npm_packages = models.JSONField(default=list, blank=True, help_text='Packages for JavaScript: ["lodash@4.17.21"]')
     preload = models.JSONField(default=list, blank=True, help_text='Modules imported once per sandbox: ["numpy"]')
     cpu = models.CharField(max_length=16, default="1")
     memory = models.CharField(max_length=16, default="512Mi")
@@ -161,7 +162,7 @@ class TemplateVersion(models.Model):
         return f"{self.template_id} v{self.number}"
 
     def as_template(self) -> Template:
-        """The template as this version has it. Not saved, and not to be."""
+        """The template as this version has it; what was not known at its time is at its default. Not saved, and not to be."""
         known = {field.name for field in Template._meta.concrete_fields}
         return Template(pk=self.template_id, **{name: value for name, value in self.spec.items() if name in known})
 
@@ -199,7 +200,7 @@ class TemplateBuild(StateModel):
     ref = models.CharField(max_length=500, blank=True)
     fingerprint = models.CharField(max_length=64, blank=True)
     digest = models.CharField(max_length=80, blank=True)
-    packages = models.JSONField(default=list, help_text='Frozen: ["numpy==2.1.0"].')
+    packages = models.JSONField(default=list, help_text='Frozen: ["numpy==2.1.0", "lodash@4.17.21"].')
     size_bytes = models.PositiveBigIntegerField(default=0)
     smoke = models.JSONField(
         default=list, help_text="What the smoke test asked, and what came: [name, passed, detail]."

@@ -9,7 +9,10 @@ from rest_framework import serializers
 
 from sandbox_platform.fields import StrictBoolean, StrictSerializer, Text
 from templates_app import resources
+from templates_app.images import npm
 from templates_app.models import LANGUAGES, SLUG, Template
+
+NPM_NEEDS_JAVASCRIPT = "npm packages need javascript among the languages"
 
 
 class ResourceText(Text):
@@ -54,12 +57,13 @@ class TemplateOut(serializers.ModelSerializer):
     class Meta:
         model = Template
         fields = (
-            "id", "name", "description", "image", "base_image", "languages", "pre_installed_packages", "preload",
+            "id", "name", "description", "image", "base_image", "languages", "pre_installed_packages", "npm_packages", "preload",
             "default_resources", "status", "created_at", "updated_at",
         )  # fmt: skip
         extra_kwargs = {
             "id": {"help_text": "What sessions name as `template_id`."},
             "pre_installed_packages": {"help_text": "Python requirements."},
+            "npm_packages": {"help_text": "npm packages that `require` and `import` find."},
             "preload": {"help_text": "Modules that are imported before the first run."},
             "languages": {"help_text": "What code may be written in."},
         }
@@ -86,6 +90,12 @@ class TemplateIn(StrictSerializer):
         child=serializers.ChoiceField(LANGUAGES), required=False, min_length=1, max_length=3
     )
     pre_installed_packages = serializers.ListField(child=Text(max_length=200), required=False, max_length=200)
+    npm_packages = serializers.ListField(
+        child=Text(max_length=300),
+        required=False,
+        max_length=200,
+        help_text="npm packages by name and version: `lodash@4.17.21`. They need `javascript` among the languages.",
+    )
     preload = serializers.ListField(child=Text(max_length=100), required=False, max_length=50)
     default_resources = ResourcesSerializer(required=False)
     deprecated = StrictBoolean(required=False, help_text="True: it still answers, but takes no new sessions.")
@@ -103,12 +113,30 @@ class TemplateIn(StrictSerializer):
                 raise serializers.ValidationError(f"{item[:80]!r}: a URL is not allowed")
         return value
 
+    def validate_npm_packages(self, value: list[str]) -> list[str]:
+        """From the registry, by name: no URL, no path, no alias, no tag. Each once."""
+        for item in value:
+            if not npm.SPEC.fullmatch(item):
+                raise serializers.ValidationError(f"{item[:80]!r} is not a package such as 'lodash@4.17.21'")
+        names = [npm.split(item)[0] for item in value]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise serializers.ValidationError(f"named more than once: {', '.join(twice)[:200]}")
+        return value
+
     def validate_preload(self, value: list[str]) -> list[str]:
         """Dotted module names."""
         for item in value:
             if not all(part.isidentifier() for part in item.split(".")):
                 raise serializers.ValidationError(f"{item[:80]!r} is not a module name")
         return value
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """What goes together: a change of a part counts with what stays."""
+        rest = self.instance if self.partial and self.instance else Template()
+        packages, languages = (attrs.get(name, getattr(rest, name)) for name in ("npm_packages", "languages"))
+        if packages and "javascript" not in languages:
+            raise serializers.ValidationError({"npm_packages": [NPM_NEEDS_JAVASCRIPT]})
+        return attrs
 
     def columns(self, before: Template | None = None) -> dict[str, Any]:
         """The validated values as columns of the model. `before` is the row that changes."""

@@ -215,7 +215,8 @@ def _order(image: TemplateImage) -> None:
 
 def weight(template: Template) -> tuple[int, str]:
     """Light templates first: few packages, then node."""
-    return (2 * len(template.pre_installed_packages) + ("javascript" in template.languages), template.pk)
+    packages = len(template.pre_installed_packages) + len(template.npm_packages)
+    return (2 * packages + ("javascript" in template.languages), template.pk)
 
 
 def recipe_of(template: Template, bootstrap: Bootstrap) -> Recipe:
@@ -226,5 +227,6 @@ def recipe_of(template: Template, bootstrap: Bootstrap) -> Recipe:
         base_image=template.base_image,
         languages=tuple(template.languages),
         requirements=tuple(template.pre_installed_packages),
+        npm_packages=tuple(template.npm_packages),
         bootstrap=bootstrap,
     )

@@ -29,6 +29,11 @@ def spec_of(template: Template) -> dict[str, Any]:
     return {name: getattr(template, name) for name in names}
 
 
+def said_by(version: TemplateVersion) -> dict[str, Any]:
+    """The same of a version. Columns that came after it are at their defaults."""
+    return spec_of(version.as_template())
+
+
 def latest(template: Template) -> TemplateVersion | None:
     """The newest version, a draft or not."""
     return template.versions.order_by("-number").first()  # type: ignore[attr-defined]
@@ -44,7 +49,7 @@ def record(template: Template, author: Any = None, note: str = "") -> TemplateVe
     with transaction.atomic():
         _lock(template)
         now = published(template)
-        if now and now.spec == spec_of(template):
+        if now and said_by(now) == spec_of(template):
             return now
         return _publish(_add(template, spec_of(template), author, note))
 
@@ -54,7 +59,7 @@ def save_draft(template: Template, spec: dict[str, Any], author: Any, note: str 
     with transaction.atomic():
         _lock(template)
         newest = latest(template)
-        if newest and newest.spec == spec:
+        if newest and said_by(newest) == spec:
             return newest
         if newest and newest.status == VersionStatus.DRAFT and not newest.builds.exists():  # type: ignore[attr-defined]
             newest.spec, newest.author, newest.note = spec, author, note
@@ -80,7 +85,7 @@ def publish(version: TemplateVersion) -> bool:
         if not builds and version.published_at is None:
             raise ApiError("Conflict", f"No build of {version} has passed its smoke test yet: build it first")
         template = Template.objects.get(pk=version.template_id)
-        for name, value in {**version.spec, "draft": False, "deleted_at": None}.items():
+        for name, value in {**said_by(version), "draft": False, "deleted_at": None}.items():
             setattr(template, name, value)
         template.save()
         _publish(version)

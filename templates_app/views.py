@@ -71,7 +71,7 @@ class TemplatesView(APIView):
                 "Conflict", f"Template '{pk}' exists already", solution="PUT replaces it; or choose another id"
             )
         template, _ = Template.objects.update_or_create(
-            pk=pk, defaults={"deleted_at": None, "deprecated_at": None, "draft": False, **columns}
+            pk=pk, defaults={**_defaults(), "deleted_at": None, "deprecated_at": None, "draft": False, **columns}
         )
         curation.prepare_everywhere(template)
         return Response(TemplateOut(template).data, status=201, headers={"Location": f"/api/v1/templates/{pk}"})
@@ -123,10 +123,7 @@ class TemplateView(APIView):
 
     def _change(self, request: Request, template_id: str, partial: bool) -> Response:
         template = find(template_id)
-        data = TemplateIn(
-            data={"id": template_id, **request.data},
-            partial=partial,
-        )
+        data = TemplateIn(template, data={"id": template_id, **request.data}, partial=partial)
         data.is_valid(raise_exception=True)
         columns = data.columns(template)
         if columns.pop("id", template_id) != template_id:
@@ -142,6 +139,16 @@ class TemplateView(APIView):
 
 
 def _defaults() -> dict[str, Any]:
-    names = ("description", "base_image", "languages", "pre_installed_packages", "preload", "cpu", "memory", "disk")
+    names = (
+        "description",
+        "base_image",
+        "languages",
+        "pre_installed_packages",
+        "npm_packages",
+        "preload",
+        "cpu",
+        "memory",
+        "disk",
+    )
     fresh = Template()
     return {name: getattr(fresh, name) for name in names}

@@ -14,7 +14,7 @@ from django.utils import timezone
 from sandbox_platform.models import Process
 from sandbox_platform.queue import Queue, depth
 from templates_app import services
-from templates_app.images import bootstrap, site, sources
+from templates_app.images import bootstrap, site, sources, tools
 from templates_app.images.base import Bootstrap, BuildFailed, Recipe
 from templates_app.images.bubblewrap import BubblewrapBuilder
 from templates_app.images.docker import LABEL_FINGERPRINT, DockerBuilder
@@ -247,7 +247,7 @@ class TestSite:
         assert site.requirements(recipe) == ("a", site.NODE)
 
     def test_complaints_carry_no_credentials(self):
-        words = site._last_words("\x1b[31mfailed\x1b[0m to fetch https://user:secret@index.example/simple/")
+        words = tools.last_words("\x1b[31mfailed\x1b[0m to fetch https://user:secret@index.example/simple/")
         assert words == "failed to fetch https://index.example/simple/"
 
 

@@ -69,6 +69,7 @@ def command(spec: SandboxSpec, folder: SandboxFolder, facts: HostFacts) -> list[
         *("--dev", "/dev", "--bind", str(folder.shm), "/dev/shm"),  # noqa: S108 (inside the sandbox)
         *("--ro-bind", str(facts.memory_folder), facts.memory_mount),
         *("--ro-bind", spec.image, layout.SANDBOX_DIR),
+        *("--symlink", layout.NODE_MODULES[1], layout.NODE_MODULES[0]),
         *("--bind", str(folder.tmp), layout.TMP),
         *("--bind", str(folder.sock), layout.RUN_DIR),
         *("--bind", str(folder.workspace), layout.WORKSPACE),

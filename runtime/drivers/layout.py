@@ -9,6 +9,8 @@ SOCKET = f"{RUN_DIR}/executor.sock"
 WORKSPACE = "/workspace"
 TMP = "/tmp"  # noqa: S108 (inside the sandbox)
 SANDBOX_DIR = "/opt/sandbox"
+NODE_MODULES = ("/node_modules", f"{SANDBOX_DIR}/site/node_modules")
+"""A link in / and where it points: node looks for packages in the node_modules of every folder above the code, / at last."""
 HOSTNAME = "sandbox"
 ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
 """Of the executor. Nothing of ours, nothing secret."""

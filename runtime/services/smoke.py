@@ -1,4 +1,4 @@
-"""The smoke test of a template's build: a sandbox of it starts, its executor answers, its modules import, each language returns."""
+"""The smoke test of a template's build: a sandbox of it starts, its executor answers, its packages import, each language returns."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from runtime.drivers.executor_client import ExecutorClient, Result, RunRequest
 from runtime.models import Container, ContainerStatus, Node
 from runtime.services import containers
 from sandbox_platform import processes
+from templates_app.images import npm
 from templates_app.images.base import Say
 from templates_app.models import Template, TemplateBuild
 
@@ -22,6 +23,18 @@ PROBES = {
     "javascript": "function handler(event) { return event; }",
     "shell": 'cat "$SANDBOX_EVENT" > "$SANDBOX_RESULT"',
 }
+# Whether each package can be had, as CommonJS or as an ES module: {name: why not, or ""}.
+REQUIRES = """
+async function handler(names) {
+  const found = {};
+  for (const name of names) {
+    try { require(name); found[name] = ''; } catch (error) {
+      found[name] = await import(name).then(() => '', () => String(error));
+    }
+  }
+  return found;
+}
+"""
 EVENT = {"smoke": [1, "two", None]}
 SECONDS = 30.0
 
@@ -63,16 +76,35 @@ def _ask(container: Container, template: Template) -> list[list[Any]]:
         found.append([f"imports {module}", module in health.preloaded and not error, error[:500]])
     for language in template.languages:
         found.append([f"{language} returns", *_returns(client, language)])
+    if template.npm_packages:
+        found += _requires(client, [npm.split(package)[0] for package in template.npm_packages])
     return found
+
+
+def _requires(client: ExecutorClient, names: list[str]) -> list[list[Any]]:
+    result = _run(client, "smoke-npm", RunRequest("javascript", REQUIRES, event=json.dumps(names), timeout=SECONDS))
+    if result is None or result.outcome != "ok":
+        return [["requires the npm packages", False, _words(result)]]
+    faults = json.loads(result.return_value or "{}")
+    return [[f"requires {name}", not faults[name], faults[name][:500]] for name in names]
 
 
 def _returns(client: ExecutorClient, language: str) -> tuple[bool, str]:
     request = RunRequest(language=language, code=PROBES[language], event=json.dumps(EVENT), timeout=SECONDS)
-    result = None
-    for event in client.run(f"smoke-{language}", request, SECONDS + 5):
-        result = event if isinstance(event, Result) else result
-    if result is None:
-        return False, "No result"
-    if result.outcome != "ok" or json.loads(result.return_value or "null") != EVENT:
-        return False, f"{result.outcome}: {result.error.message if result.error else result.return_value}"[:500]
+    result = _run(client, f"smoke-{language}", request)
+    if result is None or result.outcome != "ok" or json.loads(result.return_value or "null") != EVENT:
+        return False, _words(result)
     return True, ""
+
+
+def _run(client: ExecutorClient, name: str, request: RunRequest) -> Result | None:
+    result = None
+    for event in client.run(name, request, SECONDS + 5):
+        result = event if isinstance(event, Result) else result
+    return result
+
+
+def _words(result: Result | None) -> str:
+    if result is None:
+        return "No result"
+    return f"{result.outcome}: {result.error.message if result.error else result.return_value}"[:500]

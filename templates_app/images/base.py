@@ -25,19 +25,20 @@ class Bootstrap(StrEnum):
 
 @dataclass(frozen=True)
 class Recipe:
-    """What goes into an image. `image` is the name it gets, `requirements` are pip's ("numpy>=1.24")."""
+    """What goes into an image. `image` is the name it gets, packages are as pip ("numpy>=1.24") and npm ("lodash@4.17.21") name them."""
 
     template_id: str
     image: str
     base_image: str
     languages: tuple[str, ...] = ("python", "shell")
     requirements: tuple[str, ...] = ()
+    npm_packages: tuple[str, ...] = ()
     bootstrap: Bootstrap = Bootstrap.IF_NEEDED
 
 
 @dataclass(frozen=True)
 class Made:
-    """What an image turned out to be: its digest ("sha256:..."), its size, and all packages as frozen requirements."""
+    """What an image turned out to be: its digest ("sha256:..."), its size, and its packages, frozen: "numpy==2.1.0", "lodash@4.17.21"."""
 
     digest: str
     size_bytes: int

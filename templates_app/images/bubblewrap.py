@@ -31,7 +31,7 @@ class BubblewrapBuilder:
         return sources.fingerprint(
             runtime="bubblewrap",
             template=recipe.template_id,
-            packages=site.requirements(recipe),
+            packages=site.ingredients(recipe),
             python=target.version,
             platform=target.platform,
         )

@@ -44,7 +44,7 @@ class DockerBuilder:
         return sources.fingerprint(
             runtime="docker",
             template=recipe.template_id,
-            packages=site.requirements(recipe),
+            packages=site.ingredients(recipe),
             base=base.id,
             dockerfile=sources.DOCKERFILE.read_text(),
         )

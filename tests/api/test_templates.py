@@ -144,6 +144,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
     *[({"languages": value}, "languages") for value in ([], ["ruby"], "python", [1], ["python"] * 4, [["python"]])],
     *[({"pre_installed_packages": [value]}, "pre_installed_packages")
       for value in ("x @ https://evil/x.whl", "git+https://evil/x", "-r /etc/passwd", "--index-url=x", "../x", "", "a b", "numpy; \0", 1)],
+    *[({"npm_packages": [value], "languages": ["javascript"]}, "npm_packages")
+      for value in ("x@latest", "x@https://evil/x.tgz", "git+ssh://evil/x", "a/b", "../x", "--registry=x", "x@npm:y@1", "", "a\0", 1)],
+    ({"npm_packages": ["a@1", "a@2"], "languages": ["javascript"]}, "npm_packages"),
+    ({"npm_packages": ["lodash@4.17.21"], "languages": ["python"]}, "npm_packages"),
     *[({"preload": [value]}, "preload") for value in ("os; import x", "", "a..b", "1a", "a-b", 1)],
     *[({"default_resources": value}, "default_resources") for value in ({"cpu": "9"}, {"memory": "1"}, {"gpu": "1"}, "1", [])],
     ({"image": ""}, "image"), ({"base_image": "x" * 256}, "base_image"), ({"description": "x" * 2001}, "description"),
@@ -156,6 +160,26 @@ def test_a_bad_value_is_400_and_named(curator: Api, change: dict[str, Any], fiel
     body = error_of(curator.post("/templates", {**NEW, **change}), 400, "InvalidParameter")
     assert field in body["error_detail"]
     assert Template.objects.count() == 1
+
+
+def test_npm_packages_go_with_javascript_also_where_only_one_of_both_changes(curator: Api) -> None:
+    spoken = {"languages": ["python", "javascript"], "npm_packages": ["lodash@4.17.21", "@turf/turf@^7"]}
+    assert curator.post("/templates", {**NEW, **spoken}).json()["npm_packages"] == spoken["npm_packages"]
+    assert curator.patch("/templates/mine", {"npm_packages": ["is-odd@3.0.1"]}).json()["npm_packages"] == [
+        "is-odd@3.0.1"
+    ]
+    body = error_of(curator.patch("/templates/mine", {"languages": ["python"]}), 400, "InvalidParameter")
+    assert "npm_packages" in body["error_detail"]
+    assert "javascript" in body["error_detail"]
+    assert curator.patch("/templates/mine", {"languages": ["python"], "npm_packages": []}).status_code == 200
+    error_of(curator.patch("/templates/mine", {"npm_packages": ["lodash"]}), 400, "InvalidParameter")
+
+
+def test_one_made_where_another_was_deleted_has_nothing_of_it(curator: Api) -> None:
+    curator.post("/templates", {**NEW, "languages": ["javascript"], "npm_packages": ["lodash"], "preload": ["numpy"]})
+    curator.delete("/templates/mine")
+    body = curator.post("/templates", {"id": "mine", "name": "Anew"}).json()
+    assert (body["languages"], body["npm_packages"], body["preload"]) == (["python", "shell"], [], [])
 
 
 @pytest.mark.parametrize("status", ["creating", "running"])

@@ -108,6 +108,19 @@ def test_rolling_back_publishes_the_earlier_version_again(template):
     assert [version.number for version in template.versions.filter(status=VersionStatus.PUBLISHED)] == [1]
 
 
+def test_a_version_from_before_a_column_came_has_its_default(template):
+    first = versions.published(template)
+    del first.spec["npm_packages"]
+    first.save()
+    curation.prepare_everywhere(template)
+    assert template.versions.count() == 1, "nothing has changed"
+    second = drafted(template, languages=["javascript"], npm_packages=["lodash@4.17.21"])
+    built(second)
+    versions.publish(second)
+    versions.publish(first)
+    assert Template.objects.get().npm_packages == []
+
+
 def test_a_failed_build_says_why(template, monkeypatch):
     monkeypatch.setattr(FakeBuilder, "broken", "There is no numpy==999")
     build = built(drafted(template, cpu="2"))

@@ -32,7 +32,7 @@ bwrap
 --tmpfs /proc/acpi --remount-ro /proc/acpi
 --dev /dev --bind /state/sandboxes/sbx-1/shm /dev/shm
 --ro-bind /sys/fs/cgroup/memory/sandboxes/main.sbx-1 /sys/fs/cgroup/memory
---ro-bind /images/basic /opt/sandbox
+--ro-bind /images/basic /opt/sandbox --symlink /opt/sandbox/site/node_modules /node_modules
 --bind /state/sandboxes/sbx-1/tmp /tmp --bind /state/sandboxes/sbx-1/sock /run/sbx
 --bind /state/sandboxes/sbx-1/ws /workspace
 --remount-ro / --

@@ -1,0 +1,110 @@
+"""The form of a template says what is wrong beside the field it is wrong in; YAML goes out and in again, or says which entry is wrong."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+from django.core.files.uploadedfile import SimpleUploadedFile
+
+from templates_app import versions
+from templates_app.models import Template, VersionStatus
+from tests.factories import TemplateFactory
+
+ADD, IMPORT = "/admin/templates_app/template/add/", "/admin/templates_app/template/import/"
+GOOD = {
+    "id": "mine", "name": "Mine", "description": "", "languages": ["python", "javascript"], "pre_installed_packages": "numpy==2.1.0",
+    "npm_packages": "lodash@4.17.21\n\n  @turf/turf@^7 ", "preload": "numpy", "base_image": "python:3.11-slim", "image": "", "cpu": "1",
+    "memory": "512Mi", "disk": "1Gi", "oci_runtime": "runc", "warm_pool_size": "0", "note": "First",
+}  # fmt: skip
+
+
+def errors(answer) -> dict[str, list[str]]:
+    """By field, as the page has them."""
+    assert answer.status_code == 200, answer.headers.get("Location")
+    return dict(answer.context["adminform"].form.errors)
+
+
+def test_what_is_right_is_a_draft_with_lists(admin):
+    assert admin.post(ADD, GOOD).status_code == 302
+    version = versions.latest(Template.objects.get(pk="mine"))
+    assert (version.status, version.note) == (VersionStatus.DRAFT, "First")
+    assert version.spec["npm_packages"] == ["lodash@4.17.21", "@turf/turf@^7"]
+    assert version.spec["pre_installed_packages"] == ["numpy==2.1.0"]
+    assert version.spec["image"] == "sandbox/mine"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("id", "Not a slug", "Lower-case letters"),
+        ("id", "python-basic", "taken"),
+        ("name", "", "required"),
+        ("languages", [], "required"),
+        ("pre_installed_packages", "numpy\ngit+https://evil/x", "git+https://evil/x"),
+        ("pre_installed_packages", "x @ https://evil/x.whl", "URL is not allowed"),
+        ("npm_packages", "lodash\nlodash@latest", "lodash@latest"),
+        ("npm_packages", "lodash@1\nlodash@2", "more than once: lodash"),
+        ("npm_packages", "a" * 301, "Line 1: Ensure this field has no more than 300 characters"),
+        ("npm_packages", "\n".join(f"a{n}" for n in range(201)), "no more than 200 elements"),
+        ("preload", "os; import x", "not a module name"),
+        ("cpu", "9", 'must be "0.5" to "4"'),
+        ("memory", "1GB", "Mi or Gi"),
+        ("disk", "90Gi", 'must be "1Gi" to "50Gi"'),
+        ("oci_runtime", "kata", "runc, or runsc"),
+        ("warm_pool_size", "-1", "greater than or equal to 0"),
+    ],
+)
+def test_what_is_wrong_stands_beside_its_field(admin, field, value, words):
+    found = errors(admin.post(ADD, {**GOOD, field: value}))
+    assert list(found) == [field]
+    assert words in " ".join(found[field])
+    assert not Template.objects.filter(name="Mine").exists()
+
+
+def test_npm_packages_without_javascript_are_refused_beside_their_field(admin):
+    found = errors(admin.post(ADD, {**GOOD, "languages": ["python"]}))
+    assert found == {"npm_packages": ["npm packages need javascript among the languages"]}
+
+
+def test_what_goes_out_as_yaml_comes_in_again_unchanged(admin):
+    template = TemplateFactory(
+        id="other",
+        name="Other",
+        image="sandbox/other",
+        languages=["javascript"],
+        npm_packages=["lodash@4.17.21"],
+        cpu="2",
+    )
+    versions.record(template)
+    answer = admin.get("/admin/templates_app/template/export.yaml")
+    entries = {entry["id"]: entry for entry in yaml.safe_load(answer.content)}
+    assert entries["other"]["npm_packages"] == ["lodash@4.17.21"]
+    template.npm_packages, template.cpu = [], "1"
+    template.save()
+    versions.record(template)
+    admin.post(IMPORT, {"file": SimpleUploadedFile("t.yaml", answer.content)})
+    again = Template.objects.get(pk="other")
+    assert (again.npm_packages, again.cpu, again.languages) == (["lodash@4.17.21"], "2", ["javascript"])
+    assert versions.published(again).note == "Imported"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "not YAML"),
+        ("a: 1", "list of templates"),
+        ("- id: x\n  name: X\n- id: x\n  name: X", "more than once: x"),
+        ("- id: x\n  name: X\n  npm_packages: [lodash]", "Entry 1 (x): npm_packages"),
+        ("- id: x\n  name: X\n  languages: [javascript]\n  npm_packages: ['lodash@latest']", "lodash@latest"),
+        ("- id: x\n  name: X\n  cpu: '99'", "Entry 1 (x)"),
+        ("- name: X", "Entry 1 (without an id)"),
+        ("- id: x\n  name: X\n  surprise: 1", "surprise"),
+        ("- id: x\n  name: X\n  warm_pool_size: many", "warm_pool_size must be of the type int"),
+        ("", "Choose a file or paste some YAML"),
+    ],
+)
+def test_yaml_that_is_wrong_says_where_and_changes_nothing(admin, text, words):
+    answer = admin.post(IMPORT, {"text": text})
+    assert answer.status_code == 200
+    assert words in " ".join(str(error) for found in answer.context["form"].errors.values() for error in found)
+    assert Template.objects.count() == 1
