@@ -173,15 +173,22 @@ class Bench:
         print("Throughput")
         sessions = [self.client.session(max_concurrency=16) for _ in range(4)]
 
+        clients: list[Client] = []
+
         def make(number: int) -> Callable[[], object]:
             client, session_id = self.new_client(), sessions[number % 4]
+            clients.append(client)
             return lambda: client.run(session_id, HELLO, **EVENT)
 
+        rates = {}
         for concurrency in (1, 4, 16, 64):
-            rate = load.throughput(make, concurrency, seconds)
-            self.report.figure(f"runs at concurrency {concurrency}", rate, "1/s")
-            if concurrency == 16:
-                self.report.bar("runs per second at concurrency 16", rate, 100, 200, at_least=True)
+            clients.clear()
+            rates[concurrency] = load.throughput(make, concurrency, seconds)
+            calls, runs = sum(client.calls for client in clients), sum(client.runs for client in clients)
+            self.report.figure(f"runs at concurrency {concurrency}", rates[concurrency], "1/s")
+            self.report.figure(f"requests per run at concurrency {concurrency}", calls / runs, "")
+        self.report.bar("runs per second at concurrency 16", rates[16], 100, 200, at_least=True)
+        self.report.bar("runs per second at concurrency 64 / 16", rates[64] / rates[16], 0.8, 1.0, at_least=True)
         for session_id in sessions:
             self.client.end(session_id)
 

@@ -32,7 +32,7 @@ from sandbox_platform.auth import key_of
 from sandbox_platform.errors import ApiError, invalid
 from sandbox_platform.middleware import request_id_of
 from sandbox_platform.openapi import IDEMPOTENCY_KEY, LIMIT, OFFSET, PREFER, WAIT, operation, shown
-from sandbox_platform.prefer import MAXIMUM, wait_seconds, waiting_place
+from sandbox_platform.prefer import MAXIMUM, retry_after, wait_seconds, waiting_place
 from sandbox_platform.renderers import AnyAccept
 from sessions_app import views as sessions
 from sessions_app.models import Session
@@ -100,7 +100,7 @@ def waited(request: Request, execution_id: str, show: Callable[[Execution], Any]
     """The answer of a resource that takes `?wait=N`."""
     query = pagination.known_only(request, "wait")
     execution = await_end(find(request, execution_id), pagination.integer(query, "wait", 0, 0, MAXIMUM))
-    headers = {} if execution.done or "wait" not in query else {"Retry-After": "1"}
+    headers = {} if execution.done or "wait" not in query else {"Retry-After": retry_after()}
     return Response(show(execution), headers=headers)
 
 
@@ -162,12 +162,12 @@ class ExecuteView(APIView):
         if execution.status == ExecutionStatus.RUNNING:
             if not drive_here(execution, wait):
                 execution = reload(execution)
-        else:
+        elif wait > 0:
             execution = self._await(execution, wait)
         if execution.status in FINAL:
             response = Response(result_of(execution), headers={"Preference-Applied": f"wait={wait}"})
             return idempotency.amend(request, response)
-        response.headers["Retry-After"] = "1"
+        response.headers["Retry-After"] = retry_after()
         return response
 
     def _await(self, execution: Execution, wait: int) -> Execution:

@@ -16,7 +16,7 @@ from sandbox_platform import idempotency, pagination, wakeups
 from sandbox_platform.auth import key_of
 from sandbox_platform.errors import ApiError, invalid
 from sandbox_platform.openapi import IDEMPOTENCY_KEY, LIMIT, OFFSET, PREFER, operation, shown
-from sandbox_platform.prefer import wait_seconds, waiting_place
+from sandbox_platform.prefer import retry_after, wait_seconds, waiting_place
 from sessions_app.models import LabelValue, Session, SessionStatus
 from sessions_app.serializers import Message, SessionIn, SessionList, SessionOut, SessionPatch
 from sessions_app.services import forks, lifecycle
@@ -97,7 +97,7 @@ class SessionsView(APIView):
 
     def _answer(self, session: Session, headers: dict[str, str]) -> Response:
         if session.status == SessionStatus.CREATING and headers:
-            headers["Retry-After"] = "1"
+            headers["Retry-After"] = retry_after()
         headers["Location"] = f"/api/v1/sessions/{session.pk}"
         return Response(SessionOut(session).data, status=201, headers=headers)
 

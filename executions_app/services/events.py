@@ -22,6 +22,7 @@ from executions_app.services.result import result_of
 from runtime.drivers.errors import ExecutorError
 from runtime.drivers.executor_client import Output
 from sandbox_platform import wakeups
+from sandbox_platform.prefer import retry_after
 from sandbox_platform.renderers import JSONRenderer
 
 # Seconds between comments that keep proxies and clients from giving up, and that tell us when the client has gone.
@@ -64,7 +65,7 @@ class Reader:
 
     def events(self) -> Iterator[str]:
         """Frames of the event stream. Ends with the result; without a place to wait, with what is there by now."""
-        yield "retry: 1000\n\n"
+        yield f"retry: {retry_after()}000\n\n"
         while True:
             if self.execution.status != ExecutionStatus.PENDING:
                 yield from self._stage(RUNNING, "running")
