@@ -155,6 +155,14 @@ class Bench:
             1.2,
         )
 
+    def await_images(self) -> None:
+        """Until no image is being built: that takes the processor, and memory below the service."""
+        deadline = time.monotonic() + 900
+        while any(one["status"] == "preparing" for one in self.client.call("GET", "/api/v1/templates")["templates"]):
+            if time.monotonic() > deadline:
+                raise RuntimeError("images are still being built")
+            time.sleep(0.5)
+
     def await_pool(self) -> None:
         """Until two containers are warm."""
         deadline = time.monotonic() + 60
@@ -261,6 +269,7 @@ def main() -> int:
         stack.callback(service.remove)
         service.start(seconds=900)
         bench = Bench(service, rounds, options.runtime)
+        bench.await_images()
         parts: dict[str, Callable[[], None]] = {
             "runs": bench.runs,
             "starts": bench.starts,

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from typing import Any
 
+import docker
+
 PRINT = "print(1)"
 PANDAS = "import pandas; print(pandas.DataFrame({'a': [1]}).sum().to_dict())"
 
@@ -74,21 +76,36 @@ class JupyterKernel:
 
 
 class LlmSandbox:
-    """llm-sandbox's session on the same image, kept open: one `run` each."""
+    """llm-sandbox's session on the same image, kept open: one `run` each.
+
+    It calls `python`, which Debian names `python3`, and keeps the image's entrypoint, which here is an executor that ends where it is
+    not started as it should be. Without its own environment setup, a pip upgrade, it runs the image's interpreter.
+    """
 
     def __init__(self, image: str) -> None:
         from llm_sandbox import SandboxSession
 
-        self._session: Any = SandboxSession(lang="python", image=image, skip_environment_setup=True, keep_template=True)
+        self._session: Any = SandboxSession(
+            lang="python",
+            image=image,
+            client=docker.DockerClient(base_url=docker_host()),
+            skip_environment_setup=True,
+            keep_template=True,
+            runtime_configs={"entrypoint": ["sleep", "7200"], "network_mode": "none"},
+        )
         self._session.open()
+        answer = self._session.execute_command("ln -s /usr/bin/python3 /usr/local/bin/python")
+        if answer.exit_code:
+            raise RuntimeError(f"no `python` in its container: {answer}")
 
     def __call__(self) -> None:
         answer = self._session.run(PRINT)
-        if answer.exit_code:
-            raise RuntimeError(answer.stderr)
+        if answer.exit_code or answer.stdout != "1\n":
+            raise RuntimeError(f"llm-sandbox: {answer}")
 
     def close(self) -> None:
-        self._session.close()
+        # Not its own close(), which waits ten seconds for `sleep` to heed SIGTERM.
+        self._session.container.remove(force=True)
 
 
 def available(make: Any, *args: Any) -> Any | None:
@@ -98,7 +115,7 @@ def available(make: Any, *args: Any) -> Any | None:
         peer()
         return peer
     except Exception as error:
-        print(f"  left out: {make.__name__}: {str(error)[:200]}", file=sys.stderr)
+        print(f"  left out: {make.__name__}: {str(error)[:200] or type(error).__name__}", file=sys.stderr)
         return None
 
 
