@@ -7,6 +7,8 @@ import structlog
 from runtime.drivers.errors import DriverError
 from runtime.models import Container, ContainerStatus, Node
 from runtime.services import containers, nodes, pool, reconciler, smoke
+from runtime.services.exclusive import only_one
+from sandbox_platform import processes
 from sandbox_platform.queue import Queue, enqueue
 from templates_app import building
 from templates_app.models import Template
@@ -15,8 +17,8 @@ log = structlog.get_logger(__name__)
 
 
 def reconcile() -> None:
-    """Probe each enabled node, and reconcile those that answer. One pass at a time."""
-    with reconciler.only_one() as mine:
+    """Probe each enabled node, and reconcile those that answer. One pass at a time: behind an engine that hangs they must not pile up."""
+    with only_one("reconcile") as mine:
         if mine:
             _reconcile()
 
@@ -60,6 +62,12 @@ def remove(name: str) -> None:
             containers.remove(container)
         except DriverError as error:
             log.warning("remove_failed", container=name, error=str(error))  # the reconciler comes again
+
+
+def purge() -> None:
+    """Each hour: records of containers and processes whose time is over."""
+    containers.forget_removed()
+    processes.forget_dead()
 
 
 def build_template(build_id: int) -> None:

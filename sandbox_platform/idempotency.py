@@ -22,6 +22,7 @@ from sandbox_platform.errors import ApiError, invalid
 from sandbox_platform.middleware import request_id_of
 from sandbox_platform.models import IdempotencyRecord
 from sandbox_platform.renderers import JSONRenderer, RawJSON
+from sandbox_platform.retention import delete_in_batches
 
 KEY = re.compile(r"[\x21-\x7e]{1,255}")
 KEPT = 24 * 3600
@@ -102,7 +103,7 @@ def _replay(request: Request, record: IdempotencyRecord, fingerprint: str) -> Re
 
 def forget_old() -> None:
     """Answers are kept for KEPT seconds."""
-    IdempotencyRecord.objects.filter(created_at__lt=Now() - dt.timedelta(seconds=KEPT)).delete()
+    delete_in_batches(IdempotencyRecord.objects.filter(created_at__lt=Now() - dt.timedelta(seconds=KEPT)))
 
 
 def is_known(request: Request) -> bool:

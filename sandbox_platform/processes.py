@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import socket
 import sys
@@ -14,9 +15,11 @@ import structlog
 from django.conf import settings
 from django.db import DatabaseError, connection
 from django.db.models import F
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from sandbox_platform.models import Process
+from sandbox_platform.retention import delete_in_batches
 
 log = structlog.get_logger(__name__)
 BEAT_SECONDS = 1.5
@@ -75,6 +78,12 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
+
+
+def forget_dead() -> None:
+    """Rows of dead processes are kept for PROCESS_RETENTION seconds. A lease of one that has no row is a dead one's, too."""
+    over = Now() - dt.timedelta(seconds=settings.PROCESS_RETENTION)
+    delete_in_batches(Process.objects.filter(dead_at__lt=over))
 
 
 class Observer:

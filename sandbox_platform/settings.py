@@ -48,6 +48,9 @@ SANDBOX_BOOT_TIMEOUT = env.float("SANDBOX_BOOT_TIMEOUT", 30.0)
 # Seconds. A session's record is kept this long after its end; its files this long.
 SESSION_RETENTION = env.int("SESSION_RETENTION", 30 * 24 * 3600)
 FILES_RETENTION = env.int("FILES_RETENTION", 24 * 3600)
+# Seconds that the records of removed containers (once no session has them) and of dead processes are kept.
+CONTAINER_RETENTION = env.int("CONTAINER_RETENTION", 7 * 24 * 3600)
+PROCESS_RETENTION = env.int("PROCESS_RETENTION", 24 * 3600)
 # Seconds that an ended session keeps its sandbox while its files can't be saved: a dead storage must not hold all capacity.
 WORKSPACE_SAVE_PATIENCE = env.int("WORKSPACE_SAVE_PATIENCE", 15 * 60)
 SESSION_IDLE_TIMEOUT = env.int("SESSION_IDLE_TIMEOUT", 30 * 60)

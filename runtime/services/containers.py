@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import replace
 from pathlib import Path
 
 import structlog
+from django.conf import settings
 from django.db import transaction
+from django.db.models import Q
 from django.db.models.functions import Now
 
 from runtime.drivers.errors import DriverError, ExecutorError, SandboxNotFound
@@ -15,6 +18,7 @@ from runtime.drivers.types import Resources, Sandbox, SandboxSpec, SandboxState
 from runtime.models import Container, ContainerStatus
 from runtime.services.nodes import driver_for
 from runtime.signals import container_died
+from sandbox_platform.retention import delete_in_batches
 from templates_app import resources
 
 log = structlog.get_logger(__name__)
@@ -104,6 +108,13 @@ def answers(container: Container, seconds: float = 0.5) -> bool:
         return ExecutorClient(Path(container.socket), members=members(container)).health(seconds).state == "ready"
     except ExecutorError:
         return False
+
+
+def forget_removed() -> None:
+    """Rows of removed containers are kept for CONTAINER_RETENTION seconds, and as long as there is a session that had them."""
+    over = Now() - dt.timedelta(seconds=settings.CONTAINER_RETENTION)
+    gone = Container.objects.filter(status=ContainerStatus.REMOVED, session=None)
+    delete_in_batches(gone.filter(Q(ended_at__lt=over) | Q(ended_at=None, created_at__lt=over)))
 
 
 def found_dead(container: Container, sandbox: Sandbox | None) -> None:

@@ -6,16 +6,19 @@ it: `balance` says what is missing or stale, `refill` makes one. A container ser
 
 from __future__ import annotations
 
+import datetime as dt
 import time
 
 import structlog
 from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import Q, QuerySet
+from django.db.models.functions import Now
 
 from runtime.drivers.errors import DriverError
 from runtime.models import Container, ContainerStatus, Node
 from runtime.services import containers
+from runtime.services.exclusive import only_one
 from sandbox_platform import metrics, processes
 from sandbox_platform.models import Process
 from sandbox_platform.queue import Queue, enqueue
@@ -27,6 +30,8 @@ log = structlog.get_logger(__name__)
 SLOTS = 16
 # OCI runtimes whose sandboxes can be given other limits while they run.
 CHANGEABLE = ("runc",)
+# Seconds: between two creates of a burst, and that a refill waits for the end of one.
+QUIET, LONGEST_WAIT = 0.4, 3.0
 
 
 def claim(node: Node, template: Template, image: str, amounts: dict[str, str]) -> Container | None:
@@ -83,10 +88,21 @@ def balance(node: Node) -> None:
 
 
 def refill(node: Node, template: Template) -> bool:
-    """Make one container for the pool if it is short of any. False if not, or if none could be made now."""
+    """Make one container for the pool if it is short of any. False if not, or if none could be made now.
+
+    While a burst of sessions empties the pool, one caller waits for its end and the others leave: starting a container takes a
+    core for a third of a second, which those need who are being served.
+    """
     image = templates.image_for(template, node.runtime_type)
     if not image.ref or template.deprecated_at or template.deleted_at:
         return False
+    if _in_demand(node, template):
+        with only_one(f"refill.{node.pk}.{template.pk}") as mine:
+            if not mine:
+                return False
+            deadline = time.monotonic() + LONGEST_WAIT
+            while _in_demand(node, template) and time.monotonic() < deadline:
+                time.sleep(0.05)
     with transaction.atomic():
         Node.objects.select_for_update().get(pk=node.pk)  # two refills at once must not both find the last gap
         if _stock(node, template).count() >= template.warm_pool_size:
@@ -102,6 +118,12 @@ def refill(node: Node, template: Template) -> bool:
         container.move(ContainerStatus.REMOVED, maker=None, detail=str(error)[:2000])
         return False
     return container.move(ContainerStatus.WARM, maker=None)
+
+
+def _in_demand(node: Node, template: Template) -> bool:
+    """Whether sessions come faster than one in QUIET seconds and are served from the pool. Once that is empty they start cold anyway."""
+    lately = node.sessions.filter(template=template, created_at__gt=Now() - dt.timedelta(seconds=QUIET))  # type: ignore[attr-defined]
+    return lately.count() > 1 and _stock(node, template).filter(status=ContainerStatus.WARM).exists()
 
 
 def _stock(node: Node, template: Template) -> QuerySet:

@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-
 import structlog
-from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Now
 
@@ -23,22 +16,6 @@ from runtime.signals import container_died
 
 log = structlog.get_logger(__name__)
 UP = (ContainerStatus.RUNNING, ContainerStatus.WARM)
-
-
-@contextmanager
-def only_one() -> Iterator[bool]:
-    """True for one pass at a time on this host: behind an engine that hangs, passes must not pile up until every worker waits."""
-    path = Path(settings.STATE_DIR) / "reconcile.lock"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-    finally:
-        os.close(descriptor)
 
 
 def reconcile(node: Node) -> None:

@@ -17,6 +17,7 @@ from sandbox_platform import crypto, direct, wakeups
 from sandbox_platform.errors import ApiError, invalid
 from sandbox_platform.models import Project
 from sandbox_platform.queue import Queue, enqueue
+from sandbox_platform.retention import delete_in_batches
 from sessions_app.models import ENDED, STATUS_OF, Owed, Reason, Session, SessionStatus, StoredFile
 from sessions_app.services import debts, saved, storage
 from sessions_app.signals import session_closing, session_ended, session_purged, session_running
@@ -253,7 +254,7 @@ def purge_old() -> None:
     except storage.StorageUnavailable as error:
         log.warning("files_not_purged", error=str(error))  # the next hour's purge does it
     over = now - dt.timedelta(seconds=settings.SESSION_RETENTION)
-    Session.objects.filter(~stored, ended_at__lt=over).exclude(released_at=None).delete()
+    delete_in_batches(Session.objects.filter(~stored, ended_at__lt=over).exclude(released_at=None))
 
 
 class Freed(NamedTuple):

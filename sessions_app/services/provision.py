@@ -15,8 +15,8 @@ from runtime.models import Container, ContainerStatus
 from runtime.services import containers, pool
 from sandbox_platform import metrics, processes, wakeups
 from sandbox_platform.models import Process
-from sandbox_platform.queue import Queue, enqueue
-from sessions_app.models import Reason, Session, SessionStatus
+from sandbox_platform.queue import Queue, depth, enqueue
+from sessions_app.models import Owed, Reason, Session, SessionStatus, StorageDebt
 from sessions_app.services import forks, lifecycle
 from templates_app import services as templates
 from templates_app import versions
@@ -215,7 +215,13 @@ def end_without_sandbox() -> None:
 
 
 def release_waiting() -> None:
-    """Ring again for each ended session that still holds something."""
+    """Ring again for ended sessions that still hold something, the eldest first. Where files are still to be saved, that debt rings.
+
+    When many end together, doorbells that find nothing to do would stand before those that do: a queue of them is enough.
+    """
+    if depth(Queue.LIFECYCLE) > 20:
+        return
     ended = Session.objects.filter(released_at=None, ended_at__lt=Now() - dt.timedelta(seconds=15))
-    for pk in ended.values_list("pk", flat=True)[:100]:
+    unpaid = StorageDebt.objects.filter(what=Owed.SAVE, lost_at=None).values("pk")
+    for pk in ended.exclude(pk__in=unpaid).order_by("ended_at").values_list("pk", flat=True)[:100]:
         enqueue(Queue.LIFECYCLE, "sessions_app.tasks.release", pk)

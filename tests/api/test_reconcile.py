@@ -20,6 +20,7 @@ from runtime.drivers.state import StateFolder
 from runtime.drivers.types import SandboxSpec
 from runtime.models import Container, ContainerStatus, Node
 from runtime.services import nodes, pool, reconciler
+from runtime.services.exclusive import only_one
 from sessions_app.models import Session, SessionStatus
 from sessions_app.services import provision
 from templates_app.models import ImageStatus
@@ -103,7 +104,7 @@ def test_a_container_that_lost_its_session_goes(engine: FakeDriver, node: Node) 
 
 
 def test_one_pass_at_a_time(engine: FakeDriver, node: Node) -> None:
-    with reconciler.only_one() as mine, reconciler.only_one() as second:
+    with only_one("reconcile") as mine, only_one("reconcile") as second:
         assert mine and not second
         tasks.reconcile()
         assert engine.calls == []

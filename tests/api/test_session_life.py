@@ -7,11 +7,14 @@ import datetime as dt
 
 import pytest
 from django.db.models import F
+from django_q.models import OrmQ
+from django_q.signing import SignedPackage
 
 from executions_app.models import Execution
 from runtime.services.nodes import driver_of
-from sessions_app.models import Session
-from sessions_app.services import lifecycle, workspace
+from sandbox_platform.queue import Queue, depth
+from sessions_app.models import Owed, Session, StorageDebt
+from sessions_app.services import lifecycle, provision, workspace
 from tests.api.client import Api, error_of, eventually
 from tests.factories import ExecutionFactory, SessionFactory
 
@@ -181,3 +184,24 @@ def test_while_its_template_is_prepared_a_session_waits_and_says_so(live: Api) -
     image_ready.send(sender=TemplateImage, template_id="python-basic", runtime_type="bubblewrap")
     body = eventually(lambda: (s := live.get(f"/sessions/{session_id}").json())["status"] != "creating" and s)
     assert (body["status"], body["status_detail"]) == ("running", "")
+
+
+def test_a_session_that_holds_something_is_rung_for_unless_its_files_are_still_to_be_saved(api: Api) -> None:
+    held = SessionFactory(project=api.project, status="failed", ended_at=ago(minutes=2))
+    waits = SessionFactory(project=api.project, status="failed", ended_at=ago(minutes=3))
+    given_up = SessionFactory(project=api.project, status="failed", ended_at=ago(minutes=1))
+    StorageDebt.objects.create(session=waits, what=Owed.SAVE)
+    StorageDebt.objects.create(session=given_up, what=Owed.SAVE, lost_at=ago(seconds=1))
+    provision.release_waiting()
+    assert [call(task)[-1] for task in OrmQ.objects.filter(key="lifecycle").order_by("id")] == [held.pk, given_up.pk]
+
+
+def test_doorbells_do_not_pile_up(api: Api) -> None:
+    SessionFactory.create_batch(30, project=api.project, status="failed", ended_at=ago(minutes=2))
+    provision.release_waiting()
+    provision.release_waiting()
+    assert depth(Queue.LIFECYCLE) == 30
+
+
+def call(task: OrmQ) -> list:
+    return SignedPackage.loads(task.payload)["args"]

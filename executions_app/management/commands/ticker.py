@@ -59,3 +59,4 @@ def tick(observer: processes.Observer, count: int) -> None:
             enqueue(Queue.LIFECYCLE, "templates_app.tasks.tick")
         if count % PURGE_EVERY == 0:
             enqueue(Queue.LIFECYCLE, "sessions_app.tasks.purge")
+            enqueue(Queue.LIFECYCLE, "runtime.tasks.purge")
