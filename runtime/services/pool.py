@@ -32,6 +32,9 @@ SLOTS = 16
 CHANGEABLE = ("runc",)
 # Seconds: between two creates of a burst, and that a refill waits for the end of one.
 QUIET, LONGEST_WAIT = 0.4, 3.0
+# Seconds between two doorbells for one pool.
+RING_AGAIN = 0.2
+_rung: dict[tuple[str, str], float] = {}
 
 
 def claim(node: Node, template: Template, image: str, amounts: dict[str, str]) -> Container | None:
@@ -51,8 +54,16 @@ def claim(node: Node, template: Template, image: str, amounts: dict[str, str]) -
     metrics.pool_claims.labels(template.pk, outcome if container else "miss").inc()
     if container is not None:
         metrics.pool_claim_seconds.observe(time.perf_counter() - began)
-        enqueue(Queue.LIFECYCLE, "runtime.tasks.refill", node.pk, template.pk)
+        _ring(node, template)
     return container
+
+
+def _ring(node: Node, template: Template) -> None:
+    """Order a refill. One doorbell is enough for the claims of a burst: each refill orders the next, and `balance` looks after both."""
+    now, key = time.monotonic(), (node.pk, template.pk)
+    if now - _rung.get(key, -RING_AGAIN) >= RING_AGAIN:
+        _rung[key] = now
+        enqueue(Queue.LIFECYCLE, "runtime.tasks.refill", *key)
 
 
 def fits(container: Container, cpu: str, memory: str) -> bool:
