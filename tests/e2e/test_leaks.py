@@ -28,7 +28,10 @@ def test_twenty_sessions_leave_nothing(service: Service) -> None:
     for session_id in sessions:
         session = eventually(lambda pk=session_id: ended(service, pk), 60)
         assert session["status_reason"], session
-    assert eventually(lambda: kinds(service) == before, 60), remains(service)
+    try:
+        eventually(lambda: kinds(service) == before, 60)
+    except AssertionError:
+        pytest.fail(f"{kinds(service)} instead of {before}: {remains(service)}; {service.console()[-4000:]}")
     assert service.api("GET", "/containers?status=running").json()["total"] == 0
     assert not unfinished(service, sessions)
 
@@ -115,7 +118,9 @@ def remains(service: Service) -> list[str]:
         f"cgroup {folder}" for folder, _, _ in os.walk("/sys/fs/cgroup") if instance in folder and "sbx-" in folder
     ]
     if service.runtime == "docker":
-        rows = docker.from_env().containers.list(all=True, filters={"label": f"sbx.instance={instance}"})
+        rows = docker.from_env().containers.list(
+            all=True, filters={"label": f"sbx.instance={instance}"}, ignore_removed=True
+        )
         found += [f"container {row.short_id}" for row in rows]
     return found
 
