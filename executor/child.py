@@ -10,15 +10,25 @@ from typing import Any, NoReturn
 from executor import node_runner, python_runner, scratch, shell_runner
 from executor.cli import Options
 from executor.log import log
-from executor.privileges import confine
+from executor.privileges import become, confine
 from executor.results import Channel
 
 RESULT_FD = 200  # far from the small numbers that user code opens, closes and passes on; below any sane nofile
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
+def prepare() -> None:
+    """What a child does before it knows its run: signals as a new process has them, and its limits."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGCHLD, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, set())
+    confine()
+
+
 def run(request: dict[str, Any], fds: list[int], options: Options) -> NoReturn:
-    """`fds` are spec, stdin, stdout, stderr and result; `request` has `uid` and `language`, or `wipe`.
+    """In a process that is prepared. `fds` are spec, stdin, stdout, stderr and result; `request` has `uid` and `language`, or `wipe`.
 
     An idle node (`warm`) gets one more, and its spec is written only when its run has come.
     """
@@ -33,8 +43,7 @@ def run(request: dict[str, Any], fds: list[int], options: Options) -> NoReturn:
             os.dup2(fd, number if number < 3 else RESULT_FD, inheritable=number < 3)
         os.closerange(3, RESULT_FD)
         os.closerange(RESULT_FD + 1, 256)
-        _reset_signals()
-        confine(request["uid"], options.user_uid)
+        become(request["uid"], options.user_uid)
         os.environ.clear()
         os.environ.update(environment(options))
         os.environ.update(spec["env"])
@@ -60,8 +69,7 @@ def _run_node(request: dict[str, Any], fds: list[int], options: Options) -> NoRe
         spec_fd, stdin, stdout, stderr, result = fds[:5]
         for number, fd in enumerate((stdin, stdout, stderr)):
             os.dup2(fd, number)
-        _reset_signals()
-        confine(request["uid"], options.user_uid)
+        become(request["uid"], options.user_uid)
         os.environ.clear()
         os.environ.update(environment(options))
         os.chdir(options.workspace)
@@ -74,8 +82,7 @@ def _run_node(request: dict[str, Any], fds: list[int], options: Options) -> NoRe
 
 def _wipe(uid: int, options: Options) -> NoReturn:
     try:
-        _reset_signals()
-        confine(uid, options.user_uid)
+        become(uid, options.user_uid)
         scratch.wipe()
     except BaseException as error:
         log("error", "wipe_failed", error=repr(error))
@@ -91,14 +98,6 @@ def environment(options: Options) -> dict[str, str]:
         env["PATH"] = f"{options.site}/bin:{SYSTEM_PATH}"
         env["PYTHONPATH"] = options.site
     return env
-
-
-def _reset_signals() -> None:
-    signal.set_wakeup_fd(-1)
-    for number in (signal.SIGCHLD, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.pthread_sigmask(signal.SIG_SETMASK, set())
 
 
 def _read_all(fd: int) -> bytes:

@@ -23,8 +23,8 @@ def become_user(uid: int, gid: int) -> None:
     os.umask(0o002)
 
 
-def confine(uid: int, gid: int) -> None:
-    """What a process of user code gets: a session and limits of its own, first in line for the OOM killer."""
+def confine() -> None:
+    """What a process of user code gets, whoever the user will be: a session and limits of its own, first in line for the OOM killer."""
     os.setsid()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -35,6 +35,10 @@ def confine(uid: int, gid: int) -> None:
             file.write("1000")
     except OSError:
         pass  # a read-only /proc: the kernel then weighs by size alone
+
+
+def become(uid: int, gid: int) -> None:
+    """The user for good, in a confined process."""
     become_user(uid, gid)
     # A change of uid makes a process undumpable, and then /dev/stdout and /proc/self can't be opened by itself.
     prctl(PR_SET_DUMPABLE, 1)

@@ -9,6 +9,7 @@ from typing import Any
 
 from executor.cli import Options
 from executor.helper import Helper
+from executor.linux import cpu_seconds
 from executor.log import log
 from executor.loop import Timer
 from executor.privileges import acting_as, kill_user
@@ -85,7 +86,7 @@ class WarmNode:
 
     def begin(self, run: Run) -> None:
         """Hands it the run. Raises OSError when it is no longer there."""
-        run.cpu = -_cpu_seconds(self.pid)  # its own start is not the user's
+        run.cpu = -cpu_seconds(self.pid)  # its own start is not the user's
         self.pipes.write_spec(run)
         os.write(self.go, b"1")
         os.close(self.go)
@@ -159,12 +160,3 @@ class WarmNodes:
         for slot in self._slots:
             if slot.warm is not None and slot.warm.pid == pid:
                 self._forget(slot, slot.warm)
-
-
-def _cpu_seconds(pid: int) -> float:
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            user, system = file.read().rpartition(")")[2].split()[11:13]
-    except (OSError, ValueError):
-        return 0.0
-    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")

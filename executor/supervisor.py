@@ -299,13 +299,14 @@ class Supervisor:
         self._cancel_timer(slot, "sweep")
         if slot.run is not run or run.state != "ending":
             return
-        left = processes_of(slot.uid)
+        awaited = self._awaited(run)
+        left = [run.pid] if awaited else processes_of(slot.uid)
         if not left and not slot.swept:
             # What we see is dead. Only now do we wear the user's uid, to end in one stroke what forks too fast to be seen.
             kill_user(slot.uid)
             slot.swept = True
             left = processes_of(slot.uid)
-        if left or self._awaited(run):
+        if left:
             if pause > 0.004:  # at first they are only slow to die
                 kill_user(slot.uid)
                 slot.swept = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 from collections import Counter
@@ -99,10 +100,12 @@ def sandbox_pids(service: Service) -> dict[str, int]:
 
 
 def kinds(service: Service) -> Counter[str]:
-    """How many remains there are of each kind while the warm pool is full; nothing while it is not."""
+    """How many remains there are of each kind while there is the full warm pool and nothing else; none at other times."""
     metrics = requests.get(f"{service.url}/metrics", timeout=10).text
-    full = 'sandbox_containers{status="warm"} 2.0' in metrics and 'sandbox_containers{status="creating"}' not in metrics
-    return Counter(line.split()[0] for line in remains(service)) if full else Counter()
+    lively = [row for row in metrics.splitlines() if re.match(r'sandbox_containers{status="(?!removed|lost)', row)]
+    if lively != ['sandbox_containers{status="warm"} 2.0']:
+        return Counter()
+    return Counter(line.split()[0] for line in remains(service))
 
 
 def remains(service: Service) -> list[str]:
