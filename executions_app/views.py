@@ -265,7 +265,8 @@ class EventsView(APIView):
         responses={(200, "text/event-stream"): OpenApiTypes.STR}, errors=["ExecutionNotFound"],
         parameters=[OpenApiParameter("Last-Event-ID", str, OpenApiParameter.HEADER, description="Resume behind this event.")],
         description="Server-Sent Events: `status`, `stdout`, `stderr` and at last `result`, each with an id that grows. The connection "
-        "may end before the result: reconnect with `Last-Event-ID`, as every EventSource does. Works after the end too.",
+        "may end before the result: reconnect with `Last-Event-ID`, as every EventSource does. Works after the end too. A `status` says "
+        "which `attempt` it is: where a lost run is tried again (`retry_lost`), `running` comes again, and the output from its beginning.",
     )  # fmt: skip
     def get(self, request: Request, execution_id: str) -> HttpResponseBase:
         """It never invents an end: `result` is sent when it is stored."""

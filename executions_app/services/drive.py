@@ -104,6 +104,7 @@ def settle(execution: Execution, collected: Collected) -> Ending | None:
         again = Execution.objects.filter(pk=execution.pk, status=ExecutionStatus.RUNNING, attempt=execution.attempt)
         if again.update(attempt=F("attempt") + 1):
             execution.attempt += 1
+            wakeups.publish(execution.topic)  # who follows its output begins anew
             return None
     session_ended = (
         result is not None

@@ -1,7 +1,8 @@
 """The events of an execution, live or afterwards, for Server-Sent Events.
 
-An event's id is one number that grows and says all that is needed to resume: how many bytes of each stream came before its end, and
-the stage (pending, running, final status, result). The output itself is bytes; text is cut at whole characters.
+An event's id is one number that grows and says all that is needed to resume: which attempt (of a run that was lost and tried again),
+how many bytes of each stream came before its end, and the stage (pending, running, final status, result). The output itself is bytes;
+text is cut at whole characters. A new attempt begins with `running` again, and its output at offset 0: what came before is void.
 """
 
 from __future__ import annotations
@@ -40,20 +41,21 @@ class Position:
     stdout: int = 0
     stderr: int = 0
     stage: int = -1
+    attempt: int = 1
 
     @classmethod
     def parse(cls, last_event_id: str) -> Position:
         """Where `Last-Event-ID` left off; the beginning if it is not one of ours."""
         if not (last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) <= 40):
             return cls()
-        number = int(last_event_id)
-        rest, stage = divmod(number, 4)
-        stdout, stderr = divmod(rest, 1 << BITS)
-        return cls(stdout, stderr, stage) if stdout < 1 << BITS else cls()
+        rest, stage = divmod(int(last_event_id), 4)
+        rest, stderr = divmod(rest, 1 << BITS)
+        earlier, stdout = divmod(rest, 1 << BITS)
+        return cls(stdout, stderr, stage, earlier + 1) if earlier < drive.MAX_ATTEMPTS else cls()
 
     def id(self) -> int:
         """Grows with every event."""
-        return ((self.stdout << BITS) + self.stderr) * 4 + max(self.stage, 0)
+        return ((((self.attempt - 1 << BITS) + self.stdout) << BITS) + self.stderr) * 4 + max(self.stage, 0)
 
 
 class Reader:
@@ -67,6 +69,8 @@ class Reader:
         """Frames of the event stream. Ends with the result; without a place to wait, with what is there by now."""
         yield f"retry: {retry_after()}000\n\n"
         while True:
+            if self.at.attempt != self.execution.attempt:
+                self.at = Position(attempt=self.execution.attempt)
             if self.execution.status != ExecutionStatus.PENDING:
                 yield from self._stage(RUNNING, "running")
             else:
@@ -89,7 +93,9 @@ class Reader:
     def _stage(self, stage: int, word: str) -> Iterator[str]:
         if self.at.stage < stage:
             self.at.stage = stage
-            yield self._frame("status", {**StatusOut(self.execution).data, "status": word})
+            yield self._frame(
+                "status", {**StatusOut(self.execution).data, "status": word, "attempt": self.execution.attempt}
+            )
 
     def _live(self) -> Generator[str, None, float]:
         """From the executor, until the result or for KEEP_ALIVE seconds. Returns how long the row may be waited for then."""
@@ -140,12 +146,13 @@ class Reader:
     def _await_change(self, seconds: float) -> None:
         """Until the row has changed, or for so long; it is looked at in any case."""
         deadline = time.monotonic() + seconds
-        before = self.execution.status
+        before = (self.execution.status, self.execution.attempt)
         with wakeups.Waiter(self.execution.topic) as waiter:
             while True:
                 self.execution = Execution.objects.select_related("session__container").get(pk=self.execution.pk)
                 left = deadline - time.monotonic()
-                if self.execution.done or self.execution.status != before or left <= 0:
+                now = (self.execution.status, self.execution.attempt)
+                if self.execution.done or now != before or left <= 0:
                     return
                 waiter.wait(min(left, 1.0))
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from executions_app.services.events import Position
 from tests.api.client import Api
 from tests.api.questions import IdQuestions
 from tests.factories import ExecutionFactory
@@ -44,6 +45,21 @@ def test_of_one_that_is_done(api: Api) -> None:
 def test_it_resumes_behind_any_event(api: Api) -> None:
     execution = ExecutionFactory(session__project=api.project, status="failed", stdout=b"1", stderr=b"2")
     whole = events(api.get(f"/executions/{execution.pk}/events"))
+    for place, (number, _, _) in enumerate(whole):
+        rest = events(api.get(f"/executions/{execution.pk}/events", **{"Last-Event-ID": str(number)}))
+        assert rest == whole[place + 1 :]
+
+
+def test_who_followed_an_attempt_that_was_lost_gets_all_of_the_next(api: Api) -> None:
+    execution = ExecutionFactory(session__project=api.project, status="running", stdout=b"")
+    before = Position(stdout=100, stderr=50, stage=1)
+    execution.status, execution.attempt, execution.stdout = "completed", 2, b"short"
+    execution.save()
+    whole = events(api.get(f"/executions/{execution.pk}/events"))
+    assert events(api.get(f"/executions/{execution.pk}/events", **{"Last-Event-ID": str(before.id())})) == whole
+    assert [data["attempt"] for _, kind, data in whole if kind == "status"] == [2, 2]
+    assert whole[1][2] == {"text": "short", "offset": 0}
+    assert whole[0][0] > Position(stdout=10**13, stderr=10**13, stage=3).id(), "ids grow across attempts"
     for place, (number, _, _) in enumerate(whole):
         rest = events(api.get(f"/executions/{execution.pk}/events", **{"Last-Event-ID": str(number)}))
         assert rest == whole[place + 1 :]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from django.db import connections
 
 from executions_app.models import Execution, ExecutionStatus
 from executions_app.services import events as service
+from runtime.drivers.executor_client import AsyncExecutorClient, Event, Result
 from sandbox_platform import prefer
 from tests.api.client import Api
 
@@ -188,3 +190,42 @@ def test_who_goes_away_gives_its_place_back(live: Api, monkeypatch: pytest.Monke
     go(live, session_id, "go")
     assert live.get(f"/executions/{execution}/result?wait=5").json()["status"] == "success"
     connections["default"].close_if_unusable_or_obsolete()
+
+
+def test_a_stream_goes_on_with_the_next_attempt_from_its_beginning(live: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The executor's word for the end of the first attempt is changed to `lost` on its way; all the rest is real."""
+    real = AsyncExecutorClient.run
+
+    async def run(self: AsyncExecutorClient, run_id: str, *args: Any) -> AsyncIterator[Event]:
+        async for event in real(self, run_id, *args):
+            lost = isinstance(event, Result) and not run_id.endswith("-2")
+            yield dataclasses.replace(event, outcome="lost", exit_code=None) if lost else event  # type: ignore[type-var]
+
+    monkeypatch.setattr(AsyncExecutorClient, "run", run)
+    session_id = live.session()
+    code = HELD + (
+        "again = os.path.exists('once')\nopen('once', 'a').write('x')\n"
+        "print('second' if again else 'the first attempt says more', flush=True)\nhold('go2' if again else 'go1')"
+    )
+    execution, seen = submit(live, session_id, code, retry_lost=True), []
+    for number, kind, data in stream(live, execution):
+        if kind == "comment":
+            continue
+        assert not seen or number > seen[-1][0]
+        seen.append((number, kind, data))
+        if kind == "stdout":
+            go(live, session_id, "go2" if data["text"] == "second\n" else "go1")
+    told = [
+        (data["status"], data["attempt"]) for _, kind, data in seen if kind == "status" and data["status"] != "pending"
+    ]
+    assert told == [("running", 1), ("running", 2), ("completed", 2)]
+    assert [(data["text"], data["offset"]) for _, kind, data in seen if kind == "stdout"] == [
+        ("the first attempt says more\n", 0), ("second\n", 0)
+    ]  # fmt: skip
+    assert seen[-1][2]["stdout"] == "second\n"
+    # Who was cut off in the first attempt gets all of the second.
+    last = next(number for number, kind, _ in seen if kind == "stdout")
+    assert text_of(list(stream(live, execution, last)), "stdout") == "second\n"
+    assert live.client.get(
+        f"/api/v1/sessions/{session_id}/files/once", headers={"Authorization": f"Bearer {live.token}"}
+    ).getvalue() == b"xx"  # fmt: skip
