@@ -14,21 +14,29 @@ from executor.node_probe import NodeProbe
 from executor.server import Server
 from executor.supervisor import Supervisor
 
+BOOT_PATIENCE = 10.0  # seconds that the relay may take to open its port
+
 
 def run(options: Options) -> int:
     prctl(PR_SET_DUMPABLE, 0)
     os.chdir("/")
     os.umask(0o022)
-    # Both are forked before there is anything to inherit: no socket, no request, no result.
+    # All are forked before there is anything to inherit: no socket, no request, no result.
     gc.collect()
-    gc.freeze()  # keeps the collector from copying pages that all three share
+    gc.freeze()  # keeps the collector from copying pages that they all share
     files, zygote = Helper("files", options), Helper("zygote", options)
     files.start()
     zygote.start()
+    relay = Helper("relay", options) if options.egress_port else None
+    if relay is not None:
+        relay.start()
+        relay.await_first(BOOT_PATIENCE)
     loop = Loop()
     loop.catch_signals()
     files.attach(loop)
     zygote.attach(loop)
+    if relay is not None:
+        relay.attach(loop)
     supervisor = Supervisor(loop, options, zygote, files)
     NodeProbe(loop, options.site, supervisor.node_found)
     Server(loop, options, supervisor)

@@ -11,6 +11,7 @@ from executor import node_runner, python_runner, scratch, shell_runner
 from executor.cli import Options
 from executor.log import log
 from executor.privileges import become, confine
+from executor.relay import proxy_variables
 from executor.results import Channel
 
 RESULT_FD = 200  # far from the small numbers that user code opens, closes and passes on; below any sane nofile
@@ -97,6 +98,7 @@ def environment(options: Options) -> dict[str, str]:
     if os.path.isdir(options.site):
         env["PATH"] = f"{options.site}/bin:{SYSTEM_PATH}"
         env["PYTHONPATH"] = options.site
+    env.update(proxy_variables(options.egress_port))
     return env
 
 

@@ -22,6 +22,7 @@ class Options(argparse.Namespace):
     allow_any_peer: bool
     warm_node: int
     figures: bool
+    egress_port: int
     role: str
     fd: int
 
@@ -44,6 +45,13 @@ def _uid(text: str) -> int:
     return number
 
 
+def _port(text: str) -> int:
+    number = int(text)
+    if not 1024 <= number <= 65535:
+        raise argparse.ArgumentTypeError("must be 1024 to 65535")
+    return number
+
+
 def parse(arguments: list[str]) -> Options:
     parser = argparse.ArgumentParser(prog="executor", allow_abbrev=False)
     parser.add_argument("--socket", default="/run/sbx/executor.sock")
@@ -56,8 +64,9 @@ def parse(arguments: list[str]) -> Options:
     parser.add_argument("--allow-any-peer", action="store_true")
     parser.add_argument("--warm-node", type=int, choices=range(5), default=0)
     parser.add_argument("--figures", action="store_true")
+    parser.add_argument("--egress-port", type=_port, default=0)
     # How PID 1 starts a replacement for a helper that died; of no use by hand.
-    parser.add_argument("--role", choices=("main", "zygote", "files"), default="main", help=argparse.SUPPRESS)
+    parser.add_argument("--role", choices=("main", "zygote", "files", "relay"), default="main", help=argparse.SUPPRESS)
     parser.add_argument("--fd", type=int, default=-1, help=argparse.SUPPRESS)
     return parser.parse_args(arguments, namespace=Options())
 

@@ -1,4 +1,4 @@
-"""Helpers of PID 1 (the zygote, the file helper): how they are started, spoken to and replaced."""
+"""Helpers of PID 1 (the zygote, the file helper, the relay): how they are started, spoken to and replaced."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from executor import files, zygote
+from executor import files, relay, zygote
 from executor.cli import Options
 from executor.linux import PR_SET_DUMPABLE, prctl, receive_message, send_message, seqpacket_pair
 from executor.log import log
 from executor.loop import READ, Loop
 
 RESTART_DELAY = 0.1  # seconds
-ROLES: dict[str, Callable[[Options, socket.socket], None]] = {"zygote": zygote.serve, "files": files.serve}
+ROLES: dict[str, Callable[[Options, socket.socket], None]] = {
+    "zygote": zygote.serve,
+    "files": files.serve,
+    "relay": relay.serve,
+}
 
 
 def serve_role(role: str, options: Options, fd: int) -> int:
@@ -72,6 +76,14 @@ class Helper:
         except BaseException as error:
             log("error", "helper_not_started", role=self.role, error=repr(error))
         return 1
+
+    def await_first(self, seconds: float) -> None:
+        """Waits until it has said something. Raises OSError where it does not."""
+        assert self._sock is not None
+        self._sock.settimeout(seconds)
+        if not self._sock.recv(1, socket.MSG_PEEK):
+            raise OSError(f"the helper {self.role} ended at once")
+        self._sock.setblocking(False)
 
     def attach(self, loop: Loop) -> None:
         self._loop = loop

@@ -8,6 +8,8 @@ import json
 import os
 import re
 import socket
+import stat
+import struct
 import time
 from typing import Any
 
@@ -34,6 +36,39 @@ def set_fs_ids(uid: int, gid: int) -> bool:
     _libc.setfsuid(ctypes.c_uint(uid))
     # Both calls return the previous value, never an error; an impossible id asks for the present one.
     return bool(_libc.setfsuid(ctypes.c_uint(0xFFFFFFFF)) == uid)
+
+
+def drop_capabilities() -> None:
+    """Gives up what root can do, for good: its files and its uid are all that stays."""
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # version 3, this process
+    nothing = (ctypes.c_uint32 * 6)()
+    if _libc.capset(header, nothing) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+
+
+def peer_pid(sock: socket.socket) -> int:
+    """Who is at the other end of a Unix socket: 0 for one outside of the sandbox's pid namespace."""
+    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return int(struct.unpack("3i", credentials)[0])
+
+
+def listen_unix(path: str) -> socket.socket:
+    """A listening socket at `path`, in place of an older one; who may enter its folder may connect."""
+    try:
+        if stat.S_ISSOCK(os.lstat(path).st_mode):
+            os.unlink(path)
+    except FileNotFoundError:
+        pass
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o117)  # born with mode 0660: gVisor refuses to change the mode of a socket
+    try:
+        listener.bind(path)
+    finally:
+        os.umask(before)
+    listener.listen(128)
+    listener.setblocking(False)
+    return listener
 
 
 def seqpacket_pair() -> tuple[socket.socket, socket.socket]:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
 import socket
-import stat
-import struct
 import sys
 from collections.abc import Callable
 
 from executor import PROTOCOL, VERSION, wire
 from executor.attest import attest
 from executor.cli import Options
-from executor.linux import MAX_MESSAGE
+from executor.linux import MAX_MESSAGE, listen_unix, peer_pid
 from executor.log import log
 from executor.loop import READ, WRITE, Loop, Timer
 from executor.runs import Run, parse_spec
@@ -35,7 +32,7 @@ class Server:
     def __init__(self, loop: Loop, options: Options, supervisor: Supervisor) -> None:
         self.loop, self.options, self.supervisor = loop, options, supervisor
         self.connections: set[Connection] = set()
-        self._listener = _listen(options.socket)
+        self._listener = listen_unix(options.socket)
         loop.watch(self._listener, READ, self._accept)
 
     def _accept(self, _mask: int) -> None:
@@ -43,8 +40,7 @@ class Server:
             sock, _ = self._listener.accept()
         except OSError:
             return
-        credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        pid = struct.unpack("3i", credentials)[0]
+        pid = peer_pid(sock)
         if pid != 0 and not self.options.allow_any_peer:
             log("warning", "peer_refused", peer=pid)
             sock.close()
@@ -75,23 +71,6 @@ class Server:
                 "attestation": attest(self.options.user_uid),
             },
         )
-
-
-def _listen(path: str) -> socket.socket:
-    try:
-        if stat.S_ISSOCK(os.lstat(path).st_mode):
-            os.unlink(path)
-    except FileNotFoundError:
-        pass
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o117)  # born with mode 0660: gVisor refuses to change the mode of a socket
-    try:
-        listener.bind(path)
-    finally:
-        os.umask(before)
-    listener.listen(128)
-    listener.setblocking(False)
-    return listener
 
 
 class Connection:

@@ -17,6 +17,7 @@ from django.conf import settings
 
 from runtime.drivers.bubblewrap import BubblewrapDriver
 from runtime.drivers.errors import DriverError
+from runtime.egress import squid
 
 REQUIRED = frozenset(filter(None, os.environ.get("REQUIRE", "").split(",")))
 
@@ -70,7 +71,17 @@ def redis_missing() -> str:
     return "" if shutil.which("redis-server") else "redis-server is not installed"
 
 
+def egress_missing() -> str:
+    """Why there is no proxy to test with, or nothing."""
+    if squid.program() is None:
+        return "squid is not installed"
+    if os.geteuid() != 0:
+        return "network namespaces need root"
+    return "" if shutil.which("ip") and shutil.which("nsenter") else "iproute2 is not installed"
+
+
 CHECKS = {
+    "egress": egress_missing,
     "browser": browser_missing,
     "npm": npm_missing,
     "docker": docker_missing,

@@ -6,6 +6,8 @@ from runtime.drivers.types import MIB, Resources, SandboxSpec
 
 RUN_DIR = "/run/sbx"
 SOCKET = f"{RUN_DIR}/executor.sock"
+EGRESS_PORT = 3128
+"""Of the loopback inside: where the HTTP proxy seems to be."""
 WORKSPACE = "/workspace"
 TMP = "/tmp"  # noqa: S108 (inside the sandbox)
 SANDBOX_DIR = "/opt/sandbox"
@@ -35,6 +37,8 @@ def executor_command(spec: SandboxSpec, allow_any_peer: bool = False) -> list[st
         command += ["--preload", ",".join(spec.preload)]
     if spec.figures:
         command.append("--figures")
+    if spec.egress:
+        command += ["--egress-port", str(EGRESS_PORT)]
     if allow_any_peer:
         command.append("--allow-any-peer")
     return command

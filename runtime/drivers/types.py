@@ -36,7 +36,8 @@ class SandboxSpec:
 
     `image` is what the driver's image builder recorded for the template: an image id for Docker, a folder for
     bubblewrap. `oci_runtime` is Docker's ("runc", "runsc"). `figures`: matplotlib figures that a run leaves open become
-    files. `boot_timeout` is in seconds, from the call to a ready executor.
+    files. `egress`: a port of its loopback leads to whoever calls in at its `egress.sock`. `boot_timeout` is in seconds,
+    from the call to a ready executor.
     """
 
     name: str
@@ -47,6 +48,7 @@ class SandboxSpec:
     labels: dict[str, str] = field(default_factory=dict)
     oci_runtime: str = "runc"
     figures: bool = False
+    egress: bool = False
     boot_timeout: float = 30.0
 
 
