@@ -149,7 +149,11 @@ class Lab:
         for status in Path("/proc").glob("[0-9]*/status"):
             try:
                 words = status.read_text()
-                if os.readlink(status.parent / "ns/pid") == namespace and "\nUid:\t0\t" in words and "CapPrm:\t0000000000000000" in words:
+                if (
+                    os.readlink(status.parent / "ns/pid") == namespace
+                    and "\nUid:\t0\t" in words
+                    and "CapPrm:\t0000000000000000" in words
+                ):
                     found.append(int(status.parent.name))
             except OSError:
                 continue

@@ -1,7 +1,7 @@
 """The gateway and its proxy, in a network namespace whose only neighbour is the tests' Internet.
 
-`python -m tests.egress.door FOLDER HITS CERTIFICATE LIMITS`: a line in is the set of sandboxes to follow, a line out what the proxy has dealt
-with. It ends with its standard input. Servers of the host itself listen here as well: nobody may reach them either.
+`python -m tests.egress.door FOLDER HITS CERTIFICATE LIMITS`: a line in is the set of sandboxes to follow, a line out what the proxy has
+dealt with. It ends with its standard input. Servers of the host itself listen here as well: nobody may reach them either.
 """
 
 from __future__ import annotations
@@ -38,7 +38,14 @@ async def main(folder: Path, limits: Limits) -> None:
             order = json.loads(line)
             if "follow" in order:
                 gateway.follow(
-                    Outlet(**{**row, "socket": Path(row["socket"]), "hosts": tuple(row["hosts"]), "members": tuple(row["members"])})
+                    Outlet(
+                        **{
+                            **row,
+                            "socket": Path(row["socket"]),
+                            "hosts": tuple(row["hosts"]),
+                            "members": tuple(row["members"]),
+                        }
+                    )
                     for row in order["follow"]
                 )
             say(connections=gateway.connections, most=gateway.most)

@@ -1,7 +1,7 @@
 """An Internet of the tests' own: name server, web servers, and addresses that nobody may reach, in a network namespace.
 
-`python -m tests.egress.internet HITS CERTIFICATE`, in a namespace that has the addresses. Each accepted connection is a line in the file HITS:
-the address and port that were reached. It ends with its standard input.
+`python -m tests.egress.internet HITS CERTIFICATE`, in a namespace that has the addresses. Each accepted connection is a line in the file
+HITS: the address and port that were reached. It ends with its standard input.
 """
 
 from __future__ import annotations

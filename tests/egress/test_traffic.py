@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from tests.egress import internet
 from tests.egress.conftest import Lab
-from tests.requirements import need
 
 LISTED = (
     "allowed.example.com",
@@ -44,7 +46,9 @@ def until(condition, seconds=20.0):
 
 def fetch(box, *urls: str) -> list[tuple[int, str]]:
     """Status and text of each; 0 where there was no answer. All by urllib, which finds the proxy by itself."""
-    return [tuple(pair) for pair in json.loads(box.run(FETCH + f"print(json.dumps([fetch(u) for u in {list(urls)!r}]))"))]
+    return [
+        tuple(pair) for pair in json.loads(box.run(FETCH + f"print(json.dumps([fetch(u) for u in {list(urls)!r}]))"))
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +71,8 @@ def test_listed_hosts_answer(box, lab):
         ("allowed.example.com", "/a"), ("also.allowed.example.com", "/b"), ("six.example.com", "/c"), ("allowed.example.com", "/d"),
     ]  # fmt: skip
     assert not {"via", "x-forwarded-for", "forwarded", "proxy-authorization"} & set(seen[0]["headers"])
-    assert sorted(lab.hits()) == sorted([f"{internet.PUBLIC} 80"] * 2 + [f"{internet.PUBLIC6} 80", f"{internet.PUBLIC} 443"])
+    # By plain HTTP the proxy may use one connection twice.
+    assert set(lab.hits()) == {f"{internet.PUBLIC} 80", f"{internet.PUBLIC6} 80", f"{internet.PUBLIC} 443"}
 
 
 def test_curl_and_bash_find_the_proxy(box):
@@ -84,7 +89,9 @@ def test_a_host_that_is_not_listed_is_refused_in_words(box, lab):
     assert tunnel == 0 and "403" in reason
     assert lab.hits() == []
     name = box.name
-    record = until(lambda: [row for row in lab.log if row["host"] == "other.example.net" and row["outlet"] == f"sess_{name}"])
+    record = until(
+        lambda: [row for row in lab.log if row["host"] == "other.example.net" and row["outlet"] == f"sess_{name}"]
+    )
     assert {row["verdict"] for row in record} == {"denied"} and record[0]["status"] == 403
     assert "secret" not in json.dumps(lab.log), "no paths in the log"
 
@@ -225,14 +232,22 @@ def test_a_list_that_is_taken_away_cuts_what_is_open(make_box, lab):
 
 def test_without_egress_there_is_no_port_and_no_word_of_a_proxy(make_box, lab):
     box = make_box(egress=False)
-    code = "import os, socket\nprint([n for n in os.environ if 'proxy' in n.lower()])\nprint(socket.socket().connect_ex(('127.0.0.1', 3128)))"
+    code = """
+import os, socket
+print([n for n in os.environ if 'proxy' in n.lower()])
+print(socket.socket().connect_ex(('127.0.0.1', 3128)))
+"""
     assert box.run(code).splitlines() == ["[]", "111"]
 
 
-def test_many_connections_at_once(box, lab):
-    code = FETCH + (
-        "from concurrent.futures import ThreadPoolExecutor\nwith ThreadPoolExecutor(50) as pool:\n"
-        "    print(json.dumps([one[0] for one in pool.map(lambda n: fetch(f'http://allowed.example.com/slow?{n % 5 / 10}', 60), range(50))]))"
+def test_many_connections_at_once(box):
+    code = (
+        FETCH
+        + """
+from concurrent.futures import ThreadPoolExecutor
+with ThreadPoolExecutor(50) as pool:
+    print(json.dumps([one[0] for one in pool.map(lambda n: fetch(f"http://allowed.example.com/slow?{n % 5 / 10}", 60), range(50))]))
+"""
     )
     assert json.loads(box.run(code, timeout=90)) == [200] * 50
 
@@ -277,7 +292,9 @@ def test_a_connection_carries_so_much_and_is_silent_so_long(make_box):
     try:
         box = make_box()
         lab.allow(box.sandbox, "allowed.example.com")
-        code = FETCH + """
+        code = (
+            FETCH
+            + """
 import http.client
 try: print(len(fetch("http://allowed.example.com/big?200000")[1]))
 except http.client.IncompleteRead as error: print("cut", len(error.partial))
@@ -285,6 +302,7 @@ try: print(len(fetch("http://allowed.example.com/big?2000000")[1]))
 except http.client.IncompleteRead as error: print("cut", len(error.partial) < 400_000)
 print(fetch("http://allowed.example.com/slow?5")[0])
 """
+        )
         try:
             assert box.run(code).splitlines() == ["200000", "cut True", "0"]
         finally:
@@ -295,13 +313,8 @@ print(fetch("http://allowed.example.com/slow?5")[0])
 
 def test_the_relay_comes_back_when_it_dies(box, lab):
     """It is root of the sandbox without a capability; whoever kills it from outside finds a new one."""
-    need("egress")
-    found = [pid for pid in lab.relays(box) if pid]
+    found = lab.relays(box)
     assert len(found) == 1
-    import os
-    import signal
-    from pathlib import Path
-
     status = Path(f"/proc/{found[0]}/status").read_text()
     assert "CapEff:\t0000000000000000" in status and "CapPrm:\t0000000000000000" in status
     os.kill(found[0], signal.SIGKILL)
