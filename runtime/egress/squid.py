@@ -64,7 +64,8 @@ client_lifetime 6 hours
 request_timeout 60 seconds
 read_timeout {idle} seconds
 client_idle_pconn_timeout {idle} seconds
-pconn_timeout 30 seconds
+# Each request has a connection of its own to the server: none is shared by two sandboxes.
+server_persistent_connections off
 shutdown_lifetime 0 seconds
 
 cache deny all
