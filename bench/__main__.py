@@ -21,7 +21,7 @@ from tests.e2e.service import Service
 HELLO = "def handler(event):\n    return {'hello': event['name']}"
 EVENT = {"event": {"name": "Alice"}}
 PANDAS = "import pandas\n\ndef handler(event):\n    return pandas.DataFrame({'a': [1]}).sum().to_dict()"
-SLEEP = "import time\n\ndef handler(event):\n    time.sleep(event['seconds'])"
+SLEEP = "import time\n\ndef handler(event):\n    print('asleep', flush=True)\n    time.sleep(event['seconds'])"
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -218,10 +218,12 @@ class Bench:
         ]
         root = self.service.process.pid if self.service.process else 0
         before = load.weight_mb(root)
-        for session_id in held:
-            for _ in range(runs):
-                self.client.submit(session_id, SLEEP, timeout=600, event={"seconds": 300})
-        self.await_running(sessions * runs)
+        asleep = [
+            self.client.submit(session_id, SLEEP, timeout=900, event={"seconds": 900})["execution_id"]
+            for session_id in held
+            for _ in range(runs)
+        ]
+        self.await_asleep(asleep)
         busy = percentile(interleave(call, self.rounds)["hello"], 50)
         each = (load.weight_mb(root) - before) / (sessions * runs)
         self.report.figure("hello while all sleep, p50", busy, "ms")
@@ -231,13 +233,14 @@ class Bench:
         for session_id in [*held, hello]:
             self.client.end(session_id)
 
-    def await_running(self, count: int) -> None:
-        """Until so many executions run."""
-        deadline = time.monotonic() + 120
-        while f'sandbox_executions{{status="running"}} {count}.0'.encode() not in self.metrics():
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"not all {count} runs started")
-            time.sleep(0.2)
+    def await_asleep(self, executions: list[str]) -> None:
+        """Until each has said so: a row is `running` before its process is."""
+        deadline = time.monotonic() + 240
+        for execution in executions:
+            while "asleep" not in (self.client.call("GET", f"/api/v1/executions/{execution}/result")["stdout"] or ""):
+                if time.monotonic() > deadline:
+                    raise RuntimeError(f"not all of {len(executions)} runs started")
+                time.sleep(0.2)
 
     def outputs(self) -> None:
         """Runs that print a lot: drained, the ends kept."""
