@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import socket
-import threading
 from typing import Any
 
 from executor import wire
@@ -14,11 +12,11 @@ from executor.artifacts import Artifacts
 from executor.cli import Options
 from executor.linux import receive_message, send_message
 from executor.log import log
+from executor.pool import Pool
 from executor.privileges import become_user
+from executor.staging import Staging
 from executor.transfer import Transfer
 from executor.workspace import Workspace
-
-THREADS = 4  # started at once: later there may be no pids left
 
 
 class FileHelper:
@@ -26,20 +24,20 @@ class FileHelper:
         self._sock = sock
         self._workspace = Workspace(options.workspace, self._ask_for_grant)
         self._artifacts = Artifacts(self._workspace, options.user_uid)
-        self._transfer = Transfer(self._workspace, self._artifacts)
-        self._waiting: queue.SimpleQueue[tuple[socket.socket, bytes]] = queue.SimpleQueue()
+        self._staging = Staging(self._workspace)
+        self._transfer = Transfer(self._workspace, self._artifacts, self._staging)
         self._root: list[int] = []
 
     def run(self) -> None:
-        for _ in range(THREADS):
-            threading.Thread(target=self._work, daemon=True).start()
+        self._staging.sweep()
+        pool = Pool(self._work)
         while True:
             try:
                 message, fds, tail = receive_message(self._sock)
             except EOFError:
                 return
             if "serve" in message:
-                self._waiting.put((socket.socket(fileno=fds[0]), tail))
+                pool.put(socket.socket(fileno=fds[0]), tail)
             elif "begin" in message:
                 self._begin(message)
             elif "end" in message:
@@ -69,19 +67,17 @@ class FileHelper:
             if write >= 0:
                 os.close(write)
 
-    def _work(self) -> None:
-        while True:
-            sock, data = self._waiting.get()
-            try:
-                request = self._transfer.serve(sock, data)
-                log("debug", "file_request", method=request.method, request_id=request.request_id)
-            except OSError as error:
-                log("debug", "file_client_left", error=repr(error))
-            except Exception as error:
-                log("error", "file_request_failed", error=repr(error))
-                self._apologise(sock)
-            finally:
-                sock.close()
+    def _work(self, sock: socket.socket, data: bytes) -> None:
+        try:
+            request = self._transfer.serve(sock, data)
+            log("debug", "file_request", method=request.method, request_id=request.request_id)
+        except OSError as error:
+            log("debug", "file_client_left", error=repr(error))
+        except Exception as error:
+            log("error", "file_request_failed", error=repr(error))
+            self._apologise(sock)
+        finally:
+            sock.close()
 
     def _apologise(self, sock: socket.socket) -> None:
         with contextlib.suppress(OSError):

@@ -15,6 +15,7 @@ from typing import Any
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
+PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_NO_NEW_PRIVS = 38
 _CPUCLOCK_SCHED = 2  # with the pid's complement, the clock that clock_getcpuclockid(3) gives

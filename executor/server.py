@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import socket
 import sys
+import time
 from collections.abc import Callable
+from functools import partial
 
 from executor import PROTOCOL, VERSION, wire
 from executor.attest import attest
@@ -22,6 +24,8 @@ MAX_BODY = 16 * 1024 * 1024
 MAX_CONNECTIONS = 256
 REQUEST_PATIENCE = 15.0  # seconds for the whole of a request to arrive
 CLIENT_PATIENCE = 60.0  # seconds without a byte taken from what we have to say
+HAND_OVER_PATIENCE = 5.0  # seconds in which the file helper has to take a connection
+ASK_AGAIN = 0.01
 LINGER = 2.0  # seconds in which an unread rest of a request is thrown away
 OUT_BUFFER = 128 * 1024
 FLOOD_PAUSE = 0.05  # seconds between two full buffers, past what is kept: a flood is sampled rather than relayed
@@ -134,7 +138,8 @@ class Connection:
                 return True
             request = wire.parse_head(bytes(self._in[:end]))
             if request.path.startswith("/v1/files"):
-                return self._hand_over()
+                self._hand_over(time.monotonic() + HAND_OVER_PATIENCE)
+                return False
             if request.chunked:
                 raise Fault("bad_request", "a run's request needs Content-Length")
             if (request.content_length or 0) > MAX_BODY:
@@ -145,14 +150,19 @@ class Connection:
             self._route(self._request, bytes(self._in[: self._request.content_length or 0]))
         return True
 
-    def _hand_over(self) -> bool:
+    def _hand_over(self, until: float) -> None:
+        """To the file helper, as soon as it takes it: many may come at once, and one that died is being replaced."""
         begun = bytes(self._in)
-        if len(begun) > MAX_MESSAGE + wire.MAX_HEAD or not self._server.supervisor.hand_over(
-            self._sock.fileno(), begun
-        ):
-            raise Fault("busy", "the file helper has too much to do")
-        self.close()
-        return False
+        if len(begun) > MAX_MESSAGE + wire.MAX_HEAD:
+            raise Fault("bad_request", "the head of the request is too large")
+        if self._server.supervisor.hand_over(self._sock.fileno(), begun):
+            self.close()
+        elif time.monotonic() < until:
+            self._loop.unwatch(self._sock)
+            self._timer.cancel()
+            self._timer = self._loop.later(ASK_AGAIN, partial(self._hand_over, until))
+        else:
+            self._answer(wire.error_answer("busy", "the file helper has too much to do"))
 
     def _route(self, request: Request, body: bytes) -> None:
         self._complete = True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import stat
@@ -11,70 +10,23 @@ from typing import Any
 
 from executor import wire
 from executor.artifacts import Artifacts
+from executor.body import PIECE, Body
+from executor.placing import Placing, check_target
+from executor.staging import Staging
 from executor.wire import Fault, Request
-from executor.workspace import TEMPORARY, Workspace, as_fault, etag
+from executor.workspace import Workspace, as_fault, etag
 
-PIECE = 128 * 1024
 MAX_LISTED = 10_000
+MAX_LISTED_BYTES = 2 * 1024 * 1024  # of all paths of one list, each up to 6 in JSON
+MAX_SHOWN = 1000  # of the files of an archive
 PATIENCE = 30.0  # seconds without progress after which a client is dropped
 
 
-class Body:
-    """The request's body, chunked or of a known length, piece by piece."""
-
-    def __init__(self, sock: socket.socket, request: Request, begun: bytes) -> None:
-        self._sock = sock
-        self._buffer = begun
-        self._chunked = request.chunked
-        length = request.content_length
-        if not self._chunked and length is None:
-            raise Fault("bad_request", "a body needs Content-Length or Transfer-Encoding: chunked")
-        self._left = 0 if self._chunked else length or 0
-        self._over = False
-
-    def _more(self) -> None:
-        data = self._sock.recv(PIECE)
-        if not data:
-            raise ConnectionError("the body ended early")
-        self._buffer += data
-
-    def _line(self) -> bytes:
-        while b"\r\n" not in self._buffer:
-            if len(self._buffer) > 1024:
-                raise Fault("bad_request", "a malformed chunk")
-            self._more()
-        line, _, self._buffer = self._buffer.partition(b"\r\n")
-        return line
-
-    def _next_chunk(self) -> None:
-        try:
-            self._left = int(self._line().partition(b";")[0], 16)
-        except ValueError:
-            raise Fault("bad_request", "a malformed chunk") from None
-        if self._left == 0:
-            while self._line():  # trailers
-                pass
-            self._over = True
-
-    def read(self) -> bytes:
-        """The next piece; empty at the end. Raises ConnectionError when the client leaves before."""
-        if self._chunked and self._left == 0 and not self._over:
-            self._next_chunk()
-        if self._left == 0:
-            return b""
-        if not self._buffer:
-            self._more()
-        piece, self._buffer = self._buffer[: self._left], self._buffer[self._left :]
-        self._left -= len(piece)
-        if self._chunked and self._left == 0 and self._line():
-            raise Fault("bad_request", "a malformed chunk")
-        return piece
-
-
 class Transfer:
-    def __init__(self, workspace: Workspace, artifacts: Artifacts) -> None:
+    def __init__(self, workspace: Workspace, artifacts: Artifacts, staging: Staging) -> None:
         self._workspace = workspace
         self._artifacts = artifacts
+        self._staging = staging
 
     def serve(self, sock: socket.socket, data: bytes) -> Request:
         """Answers the request whose first bytes PID 1 has read. Raises OSError when the client goes away."""
@@ -85,12 +37,12 @@ class Transfer:
             name = request.path[len("/v1/files/") :]
             if request.path in ("/v1/files", "/v1/files/") and request.method == "GET":
                 sock.sendall(self._list(request))
+            elif request.method == "PUT" and (name or request.path == "/v1/files"):
+                sock.sendall(self._upload(sock, request, begun, name))
             elif not name:
                 raise Fault("bad_request", "no path")
             elif request.method == "GET":
                 self._download(sock, request, wire.workspace_path(name))
-            elif request.method == "PUT":
-                sock.sendall(self._upload(sock, request, begun, name))
             elif request.method == "DELETE":
                 sock.sendall(self._delete(wire.workspace_path(name)))
             else:
@@ -106,16 +58,22 @@ class Transfer:
         start = prefix.split("/")[:-1]
         if any(part in ("", ".", "..") for part in start) or "\0" in prefix:
             raise Fault("bad_request", "prefix is not the beginning of a relative path")
+        after = request.query.get("after", "").split("/") if request.query.get("after") else None
         files: list[dict[str, Any]] = []
-        truncated = False
-        for found in self._workspace.walk(start, deep=request.flag("recursive")):
-            if found is None or (len(files) >= limit and found[0].startswith(prefix)):
-                truncated = True
-                break
+        truncated, more, room = False, None, MAX_LISTED_BYTES
+        for found in self._workspace.walk(start, request.flag("recursive"), after):
+            if found is None:
+                truncated = True  # and on with the rest
+                continue
             path, info = found
-            if path.startswith(prefix):
-                files.append({"path": path, "size": info.st_size, "mtime": info.st_mtime, "etag": etag(info)})
-        return wire.json_answer(200, {"files": files, "truncated": truncated})
+            if not path.startswith(prefix):
+                continue
+            room -= len(path.encode())
+            if files and (len(files) >= limit or room < 0):
+                truncated, more = True, files[-1]["path"]
+                break
+            files.append({"path": path, "size": info.st_size, "mtime": info.st_mtime, "etag": etag(info)})
+        return wire.json_answer(200, {"files": files, "truncated": truncated, "next": more})
 
     def _download(self, sock: socket.socket, request: Request, path: list[str]) -> None:
         offset = request.number("offset", 0)
@@ -131,50 +89,69 @@ class Transfer:
                 "ETag": etag(info),
             }
             sock.sendall(wire.head(200, headers))
-            while length:
-                piece = os.pread(fd, min(PIECE, length), offset)
-                if not piece:
-                    return  # the file has shrunk: the connection ends before Content-Length, which the client sees
-                sock.sendall(piece)
-                offset += len(piece)
-                length -= len(piece)
+            if length:  # where the file shrinks, the connection ends before Content-Length, which the client sees
+                with open(fd, "rb", buffering=0, closefd=False) as file:
+                    sock.sendfile(file, offset, length)
         finally:
             os.close(fd)
 
     def _upload(self, sock: socket.socket, request: Request, begun: bytes, name: str) -> bytes:
+        """`name` is empty where the path comes behind the body."""
         body = Body(sock, request, begun)
-        path = wire.workspace_path(name)
         try:
-            size = self._store(path, body)
+            if request.flag("extract"):
+                return self._extract(body)
+            path, size = self._store(wire.workspace_path(name) if name else None, body)
         except (ConnectionError, TimeoutError, socket.timeout):  # noqa: UP041 - not yet one class in Python 3.8
             raise
         except OSError as error:
             raise as_fault(error) from None
         return wire.json_answer(200, {"path": "/".join(path), "size": size})
 
-    def _store(self, path: list[str], body: Body) -> int:
-        """Writes under a temporary name in the destination's folder, then renames: the old or the new, never half."""
-        folder = self._workspace.folder(path[:-1], create=True)
-        temporary = TEMPORARY + os.urandom(8).hex()
-        try:
-            _check_target(folder, path[-1])
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            fd = self._workspace.granted(path[:-1], lambda: os.open(temporary, flags, 0o664, dir_fd=folder))
+    def _store(self, path: list[str] | None, body: Body) -> tuple[list[str], int]:
+        """Writes under a temporary name, then renames: the old or the new, never half."""
+        if path is not None:
+            os.close(self._destination(path))  # refused at once rather than at the end
+        with self._staging.file() as (fd, temporary, top):
+            size = _receive(body, fd)
+            path = path or wire.workspace_path(body.trailers.get("x-path", ""))
+            name, folder = path[-1], self._destination(path)
             try:
-                size = 0
-                while piece := body.read():
-                    _write_all(fd, piece)
-                    size += len(piece)
-                os.rename(temporary, path[-1], src_dir_fd=folder, dst_dir_fd=folder)
-                self._artifacts.uploaded("/".join(path), os.fstat(fd))
-            except BaseException:
-                _remove_quietly(folder, temporary)
-                raise
+                self._workspace.granted(
+                    path[:-1], lambda: os.rename(temporary, name, src_dir_fd=top, dst_dir_fd=folder)
+                )
             finally:
-                os.close(fd)
-        finally:
+                os.close(folder)
+            self._artifacts.uploaded("/".join(path), os.fstat(fd))
+        return path, size
+
+    def _destination(self, path: list[str]) -> int:
+        folder = self._workspace.folder(path[:-1], create=True)
+        try:
+            check_target(folder, path[-1])
+        except BaseException:
             os.close(folder)
-        return size
+            raise
+        return folder
+
+    def _extract(self, body: Body) -> bytes:
+        """Unpacks what is uploaded, aside, and moves all of it to its place, or nothing."""
+        from executor.unpack import unpack  # not before: a sandbox that never unpacks does without the libraries
+
+        with self._staging.file() as (fd, _, _), self._staging.folder() as (stage, _):
+            _receive(body, fd)
+            below = body.trailers.get("x-path", "")
+            target = wire.workspace_path(below) if below else []
+            unpack(fd, stage, len("/".join(target).encode()) + 1)
+            placed = Placing(self._workspace, stage, target).run()
+        for file in placed:
+            self._artifacts.uploaded(file.path, file.info)
+        shown = [{"path": file.path, "size": file.info.st_size} for file in placed[:MAX_SHOWN]]
+        answer = {
+            "path": "/".join(target), "size": sum(file.info.st_size for file in placed), "count": len(placed),
+            "files": shown, "truncated": len(shown) < len(placed),
+        }  # fmt: skip
+        return wire.json_answer(200, answer)
 
     def _delete(self, path: list[str]) -> bytes:
         folder = self._workspace.folder(path[:-1])
@@ -202,23 +179,15 @@ def _let_finish(sock: socket.socket) -> None:
         pass
 
 
-def _check_target(folder: int, name: str) -> None:
-    try:
-        mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
-    except FileNotFoundError:
-        return
-    if stat.S_ISDIR(mode):
-        raise Fault("conflict", "a folder is in the way")
-    if not stat.S_ISREG(mode):
-        raise Fault("not_found", "what is at that path is no regular file")
+def _receive(body: Body, fd: int) -> int:
+    size = 0
+    while piece := body.read():
+        _write_all(fd, piece)
+        size += len(piece)
+    return size
 
 
 def _write_all(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
-
-
-def _remove_quietly(folder: int, name: str) -> None:
-    with contextlib.suppress(OSError):
-        os.unlink(name, dir_fd=folder)

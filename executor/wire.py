@@ -86,12 +86,19 @@ def parse_head(head: bytes) -> Request:
         raise Fault("bad_request", "not an HTTP/1.1 request")
     headers: dict[str, str] = {}
     for line in lines[1:]:
-        name, colon, value = line.partition(":")
-        name = name.lower()
-        if not colon or not re.fullmatch(r"[!-~]+", name) or name in headers:
-            raise Fault("bad_request", "a malformed or repeated header")
-        headers[name] = value.strip()
+        name, value = parse_header(line.encode("latin-1"))
+        if name in headers:
+            raise Fault("bad_request", "a repeated header")
+        headers[name] = value
     return Request(method, target, headers)
+
+
+def parse_header(line: bytes) -> tuple[str, str]:
+    """Name in lower case and value of a header or trailer. Raises Fault."""
+    name, colon, value = line.decode("latin-1").partition(":")
+    if not colon or not re.fullmatch(r"[!-~]+", name):
+        raise Fault("bad_request", "a malformed header")
+    return name.lower(), value.strip()
 
 
 def percent_decode(text: str) -> str:

@@ -7,9 +7,11 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from executor.wire import Fault
 
+T = TypeVar("T")
 TEMPORARY = ".sbx-upload-"
 MAX_LEVELS = 64
 MAX_VISITED = 200_000
@@ -48,7 +50,7 @@ class Workspace:
                 raise Fault("conflict", "a file is in the way") from None
             raise as_fault(error) from None
 
-    def granted(self, path: list[str], attempt: Callable[[], int]) -> int:
+    def granted(self, path: list[str], attempt: Callable[[], T]) -> T:
         """Tries again, once, when the user has shut us out and PID 1 has opened the door."""
         try:
             return attempt()
@@ -71,24 +73,32 @@ class Workspace:
             raise _NO_FILE
         return fd
 
-    def walk(self, start: list[str], deep: bool = True) -> Iterator[tuple[str, os.stat_result] | None]:
-        """Regular files below a folder, as path and lstat, sorted within each folder; None where it had to give up.
+    def walk(
+        self, start: list[str], deep: bool = True, after: list[str] | None = None
+    ) -> Iterator[tuple[str, os.stat_result] | None]:
+        """Regular files below a folder, as path and lstat; None where something had to be left out for its depth or number.
 
-        Left out: symlinks and special files, uploads under way, names that are not UTF-8, folders that can't be read.
+        In each folder its files come first, by name, then its folders, by name: so `after`, the path of a file, there or
+        not, tells where to go on. Left out: symlinks and special files, uploads under way, names that are not UTF-8,
+        folders that can't be read.
         """
         visited = 0
         stack = [start]
         while stack:
             path = stack.pop()
+            passed = after if after is not None and len(path) < len(after) and path == after[: len(path)] else None
             folders = []
             for name, info in self._entries(path):
                 visited += 1
                 if visited > MAX_VISITED:
                     yield None
                     return
+                if not path and name.startswith(TEMPORARY):
+                    continue
                 if stat.S_ISDIR(info.st_mode):
-                    folders.append([*path, name])
-                elif stat.S_ISREG(info.st_mode) and not name.startswith(TEMPORARY):
+                    if passed is None or not _folder_is_before(name, len(path), passed):
+                        folders.append([*path, name])
+                elif stat.S_ISREG(info.st_mode) and (passed is None or not _file_is_before(name, len(path), passed)):
                     yield "/".join([*path, name]), info
             if deep and len(path) >= MAX_LEVELS and folders:
                 yield None
@@ -114,6 +124,16 @@ class Workspace:
         finally:
             os.close(fd)
         return sorted(found, key=lambda item: item[0])
+
+
+def _folder_is_before(name: str, level: int, after: list[str]) -> bool:
+    """Whether all of a folder at that level comes before the path `after`, which leads through the folder's own."""
+    return level < len(after) - 1 and name < after[level]
+
+
+def _file_is_before(name: str, level: int, after: list[str]) -> bool:
+    """The same of a file, or whether it is that very one."""
+    return level < len(after) - 1 or name <= after[level]
 
 
 def _is_regular(fd: int, name: str) -> bool:

@@ -17,6 +17,7 @@ from sessions_app import archives, downloads, uploads
 from sessions_app.models import Session, SessionStatus
 from sessions_app.serializers import FileList, UploadDone, UploadIn, UploadOut, UploadUrl, UploadUrlIn
 from sessions_app.services import links, workspace
+from sessions_app.services.incoming import Incoming
 from sessions_app.views import await_start, find, not_found
 
 # Seconds that a file operation waits for a session that is still being created.
@@ -112,17 +113,36 @@ class UploadView(FileView):
     """`POST .../files/upload`. A file of that very name is reached by the same path with the other methods."""
 
     @operation(
-        "upload_file", "Upload a file", tag="files", request={"multipart/form-data": UploadIn}, responses={200: UploadOut},
-        errors=["SessionNotFound", "RuntimeUnavailable", "Conflict", "DiskFull"],
-        examples=[shown("Stored", {"path": "data/input.csv", "size": 1024})],
-        description="Multipart with the parts `file` and `path`, up to 100 MiB. The old or the new content is there, never half.",
+        "upload_file", "Upload a file, or unpack an archive", tag="files", request={"multipart/form-data": UploadIn},
+        responses={200: UploadOut}, errors=["SessionNotFound", "RuntimeUnavailable", "Conflict", "DiskFull"],
+        examples=[
+            shown("Stored", {"path": "data/input.csv", "size": 1024}),
+            shown("Unpacked, with extract=true", {
+                "path": "data", "size": 1036, "count": 2, "truncated": False,
+                "files": [{"path": "data/input.csv", "size": 1024}, {"path": "data/sub/readme.txt", "size": 12}],
+            }),
+        ],
+        parameters=[OpenApiParameter("extract", bool, description=(
+            "`true`: the file is a tar (plain, .gz, .bz2, .xz) or zip, unpacked in the sandbox into the folder `path` (left out: the "
+            "workspace). All of it or nothing. Files and folders only: 400 for links, devices, paths that lead out, damage. 413 beyond "
+            "10,000 files and folders, 1 GiB, or 200 times the archive's size. 409 where a file stands in a folder's way or the reverse."
+        ))],
+        description=(
+            "Multipart with the parts `file` and `path` in either order, up to 100 MiB. The old or the new content is there, never half. "
+            "With `extract=true` the file is unpacked."
+        ),
     )  # fmt: skip
     def post(self, request: Request, session_id: str, name: str = "upload") -> Response:
         """Code can read it once this has answered."""
-        file, raw_path = uploads.receive(request)
-        path = workspace.check_path(raw_path)
+        extract = pagination.boolean(pagination.known_only(request, "extract"), "extract", False)
+        uploads.check(request)
         session = started(request, session_id, live=True)
-        return Response({"path": path, "size": workspace.upload(session, path, uploads.pieces(file))})
+        with Incoming(session, extract) as incoming:
+            raw_path = uploads.receive(request, incoming, need_path=not extract)
+            path = workspace.check_path(raw_path) if raw_path is not None else ""
+            if extract:
+                return Response(UploadOut(incoming.archive(path)).data)
+            return Response({"path": path, "size": incoming.file(path)})
 
 
 @extend_schema_view(get=extend_schema(exclude=True), delete=extend_schema(exclude=True))

@@ -106,14 +106,27 @@ class UploadIn(serializers.Serializer):
     """A multipart form, its parts in either order."""
 
     file = serializers.FileField(help_text="Up to 100 MiB.")
-    path = serializers.CharField(help_text="Where, relative to the workspace; parent folders are made.")
+    path = serializers.CharField(
+        required=False,
+        help_text="Where, relative to the workspace; parent folders are made. Left out: an archive goes into the workspace itself.",
+    )
 
 
-class UploadOut(serializers.Serializer):
-    """What was stored."""
+class UnpackedFile(serializers.Serializer):
+    """One file of an archive."""
 
     path = serializers.CharField(help_text="Relative to the workspace.")
     size = serializers.IntegerField(help_text="Bytes.")
+
+
+class UploadOut(serializers.Serializer):
+    """What was stored. The last three only of an archive that was unpacked."""
+
+    path = serializers.CharField(help_text="Relative to the workspace.")
+    size = serializers.IntegerField(help_text="Bytes, of all files together.")
+    count = serializers.IntegerField(required=False, help_text="How many files were unpacked.")
+    files = UnpackedFile(many=True, required=False, help_text="The first 1,000 of them, sorted by path.")
+    truncated = serializers.BooleanField(required=False, help_text="Whether there are more.")
 
 
 class UploadUrlIn(StrictSerializer):

@@ -1,38 +1,88 @@
-"""A multipart upload, spooled to disk in the state folder and never held in memory."""
+"""A multipart upload, passed on while it is read: neither held in memory nor kept on disk."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, cast
+import socket
+from contextlib import suppress
+from typing import Any
 
-from django.core.files.uploadedfile import UploadedFile
-from django.core.files.uploadhandler import StopUpload, TemporaryFileUploadHandler
-from django.http.multipartparser import MultiPartParserError
+from django.core.files.uploadhandler import FileUploadHandler, StopUpload
+from django.http import UnreadablePostError
+from django.http.multipartparser import MultiPartParser, MultiPartParserError
 from rest_framework.request import Request
 
 from sandbox_platform.errors import ApiError, invalid
+from sessions_app.services.incoming import Incoming
 from sessions_app.services.workspace import MAX_FILE, PIECE
 
+# Seconds without a byte after which a client is given up.
+PATIENCE = 30
 
-class _Bounded(TemporaryFileUploadHandler):
-    """Stops keeping at the limit, but goes on reading: a client that has sent a byte too much deserves its answer."""
 
-    def __init__(self, request: Any) -> None:
-        super().__init__(request)
-        self.received, self.too_large = 0, False
+class _Passing(FileUploadHandler):
+    """Stops passing on at the limit, but goes on reading: a client that has sent a byte too much deserves its answer."""
+
+    chunk_size = PIECE
+
+    def __init__(self, incoming: Incoming) -> None:
+        super().__init__()
+        self._incoming = incoming
+        self.names: list[str] = []
+        self.received, self.too_large, self.whole = 0, False, False
+
+    def new_file(self, field_name: str, *args: Any, **kwargs: Any) -> None:
+        """A part begins."""
+        super().new_file(field_name, *args, **kwargs)
+        self.names.append(field_name)
+        if self.names == ["file"]:
+            self._incoming.begin()
+        else:
+            self._incoming.drop()  # one too many, or one that nobody knows
 
     def receive_data_chunk(self, raw_data: bytes, start: int) -> None:
         """One piece."""
         self.received += len(raw_data)
-        self.too_large = self.too_large or self.received > MAX_FILE
         if self.received > 2 * MAX_FILE:
             raise StopUpload(connection_reset=True)
+        if self.received > MAX_FILE and not self.too_large:
+            self.too_large = True
+            self._incoming.drop()
         if not self.too_large:
-            self.file.write(raw_data)
+            self._incoming.write(raw_data)
+
+    def file_complete(self, file_size: int) -> None:
+        """A part ends."""
 
 
-def receive(request: Request) -> tuple[UploadedFile, str]:
-    """The file and the path of the form. 400, 413 or 415."""
+class _Counted:
+    """What is read of the body. Raises 400 where the client stops before its end, or for too long."""
+
+    def __init__(self, request: Any) -> None:
+        self._request, self.left = request, int(request.META.get("CONTENT_LENGTH") or 0)
+        self._socket = request.META.get("gunicorn.socket")
+
+    def read(self, size: int) -> bytes:
+        """Up to so many bytes."""
+        if self._socket is not None:
+            self._socket.settimeout(PATIENCE)
+        try:
+            data = self._request.read(size)
+        except UnreadablePostError:
+            data = b""
+        finally:
+            if self._socket is not None:
+                self._socket.settimeout(None)
+        self.left -= len(data)
+        if not data and self.left > 0:
+            if self._socket is not None:
+                with suppress(OSError):
+                    self._socket.shutdown(socket.SHUT_RD)  # or the server would wait for the rest
+            raise invalid("The body ended before its Content-Length")
+        return data
+
+
+def check(request: Request) -> None:
+    """What can be told before the body is read. 413 or 415."""
     if not (request.content_type or "").lower().startswith("multipart/form-data"):
         raise ApiError(
             "UnsupportedMediaType",
@@ -42,31 +92,31 @@ def receive(request: Request) -> tuple[UploadedFile, str]:
     length = request.headers.get("Content-Length", "")
     if length.isascii() and length.isdigit() and int(length) > 2 * MAX_FILE:
         raise _too_large()
+
+
+def receive(request: Request, incoming: Incoming, need_path: bool = True) -> str | None:
+    """Pass the file of the form on; its path, which may come before or after it. 400 or 413."""
     plain = request._request
-    bounded = _Bounded(plain)
-    plain.upload_handlers = [bounded]
+    passing = _Passing(incoming)
     try:
-        form, files = plain.POST, plain.FILES
+        body: Any = _Counted(plain)
+        form, _ = MultiPartParser(plain.META, body, [passing], plain.encoding).parse()
     except (MultiPartParserError, ValueError, UnicodeError) as error:
         raise invalid("The form is malformed") from error
-    if bounded.too_large:
+    if passing.too_large:
         raise _too_large()
-    extra = sorted({*form, *files} - {"file", "path"})
+    extra = sorted({*form, *passing.names} - {"file", "path"})
     if extra:
         raise invalid(f"{extra[0][:100]}: unknown part of the form; known are file and path")
-    if len(files.getlist("file")) != 1 or "file" in form:
+    if passing.names.count("file") != 1 or "file" in form:
         raise invalid("file: send exactly one file")
-    if len(form.getlist("path")) != 1:
+    if len(form.getlist("path")) > 1 or "path" in passing.names or (need_path and "path" not in form):
         raise invalid("path: send it once")
-    if "\ufffd" in form["path"]:  # what Django makes of bytes that are no text
+    path = form.get("path")
+    if path is not None and "\ufffd" in path:  # what Django makes of bytes that are no text
         raise invalid("path: is not valid UTF-8")
-    return cast(UploadedFile, files["file"]), form["path"]
+    return path
 
 
 def _too_large() -> ApiError:
     return ApiError("PayloadTooLarge", f"The file is larger than {MAX_FILE} bytes", solution="Split the file")
-
-
-def pieces(file: UploadedFile) -> Iterator[bytes]:
-    """Its bytes."""
-    return file.chunks(PIECE)

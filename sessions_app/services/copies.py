@@ -21,9 +21,9 @@ from sandbox_platform import processes
 from sandbox_platform.errors import ApiError
 from sandbox_platform.queue import Queue, enqueue
 from sessions_app.models import Owed, Session, StorageDebt, StoredFile
-from sessions_app.services import saved
+from sessions_app.services import saved, storage
 from sessions_app.services.debts import free
-from sessions_app.services.storage import NameTaken, StorageUnavailable
+from sessions_app.services.storage import NameTaken, StorageUnavailable, Write
 from sessions_app.services.workspace import check_path, client_of
 
 log = structlog.get_logger(__name__)
@@ -111,21 +111,30 @@ def _postpone(debt: StorageDebt, error: Exception) -> None:
 
 def sync(session_id: str, client: ExecutorClient, settled: bool) -> None:
     """Make the stored files those of the sandbox. `settled`: nothing runs in it any more, so that nothing changes."""
-    entries, truncated = client.list_files()
-    if truncated:
-        log.warning("workspace_truncated", session=session_id, files=len(entries))
     have = {row.path: row for row in StoredFile.objects.filter(session_id=session_id)}
-    there = {entry.path for entry in entries}
-    for path, row in have.items():
-        if path not in there and not truncated:
-            saved.forget(row)
-    missing = [entry for entry in entries if _wanted(entry, have.get(entry.path))]
+    there: set[str] = set()
+    partly = False
     with ThreadPoolExecutor(THREADS, "copy") as pool:
-        for start in range(0, len(missing), BATCH):
-            found = list(
-                pool.map(lambda entry: _copy(session_id, client, entry, settled), missing[start : start + BATCH])
-            )
-            saved.remember([row for row in found if isinstance(row, StoredFile)])
+        for page in client.every_file():
+            there |= {entry.path for entry in page.files}
+            partly = partly or (page.truncated and page.next is None)
+            missing = [entry for entry in page.files if _wanted(entry, have.get(entry.path))]
+            for start in range(0, len(missing), BATCH):
+                _copy_batch(session_id, client, missing[start : start + BATCH], settled, pool)
+    if partly:
+        log.warning("workspace_truncated", session=session_id, files=len(there))
+        return
+    for path, row in have.items():
+        if path not in there:
+            saved.forget(row)
+
+
+def _copy_batch(
+    session_id: str, client: ExecutorClient, entries: list[FileEntry], settled: bool, pool: ThreadPoolExecutor
+) -> None:
+    with storage.current().batch() as keep:
+        found = list(pool.map(lambda entry: _copy(session_id, client, entry, settled, keep), entries))
+    saved.remember([row for row in found if row is not None])
 
 
 def _wanted(entry: FileEntry, row: StoredFile | None) -> bool:
@@ -136,7 +145,7 @@ def _wanted(entry: FileEntry, row: StoredFile | None) -> bool:
     return row is None or not entry.etag or row.etag != entry.etag
 
 
-def _copy(session_id: str, client: ExecutorClient, entry: FileEntry, settled: bool) -> StoredFile | None:
+def _copy(session_id: str, client: ExecutorClient, entry: FileEntry, settled: bool, keep: Write) -> StoredFile | None:
     """The row of a file whose bytes are safe; None where it went away or changed: who changed it owes a copy again."""
     first = None
 
@@ -154,7 +163,7 @@ def _copy(session_id: str, client: ExecutorClient, entry: FileEntry, settled: bo
             raise Unsettled
 
     try:
-        name, size = saved.write(session_id, entry.path, pieces)
+        name, size = saved.write(session_id, entry.path, pieces, keep)
     except (ExecutorRefused, Unsettled):
         return None
     assert first is not None

@@ -37,10 +37,7 @@ def fill(session: Session) -> None:
     """
     origin = Session.objects.select_related("container").get(pk=session.workspace_from_id)
     try:
-        entries, truncated = workspace.listing(origin, "", recursive=True)
-        if truncated:
-            raise CannotFill("The other session has more files than can be copied", passing=False)
-        for entry in entries:
+        for entry in workspace.every_file(origin):
             _copy(origin, session, entry.path)
     except ApiError as error:
         log.warning("fork_failed", session=session.pk, source=origin.pk, error=error.detail)

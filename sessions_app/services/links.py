@@ -37,13 +37,14 @@ def download(session: Session, path: str, asked: bool | None, disposition: str) 
     Only what is the same in the storage and in the sandbox is linked to.
     """
     store = storage.current()
-    if asked is False or (asked is None and not store.redirects):
+    s3 = store if isinstance(store, storage.Bucket) else None
+    if asked is False or (asked is None and s3 is None):
         return None
     row = saved.find(session, path)
     if row is None or (asked is None and row.size <= BIG) or not _same(session, row):
         return None
-    if store.redirects:
-        return store.presigned_get(row.name, DOWNLOAD_LIFE, disposition, workspace.mime_type(path))
+    if s3 is not None:
+        return s3.presigned_get(row.name, DOWNLOAD_LIFE, disposition, workspace.mime_type(path))
     return "/links/" + signing.dumps([session.pk, path], salt=DOWNLOAD, compress=True)
 
 
@@ -74,7 +75,7 @@ def offer_upload(session: Session, path: str, origin: str) -> dict[str, object]:
     parts = [session.pk, path, name]
     url = (
         store.presigned_put(name, UPLOAD_LIFE)
-        if store.redirects
+        if isinstance(store, storage.Bucket)
         else f"{origin}/links/{signing.dumps(parts, salt=UPLOAD, compress=True)}"
     )
     return {

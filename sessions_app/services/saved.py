@@ -9,21 +9,21 @@ from django.conf import settings
 
 from sessions_app.models import Session, StoredFile
 from sessions_app.services import storage
-from sessions_app.services.storage import Stored
+from sessions_app.services.storage import Stored, Write
 
 # Rows of one statement.
 BATCH = 100
 
 
-def write(session_id: str, path: str, pieces: Callable[[], Iterable[bytes]]) -> tuple[str, int]:
-    """Keep the bytes of one file; its name in the storage and its size. The row is the caller's affair."""
+def write(session_id: str, path: str, pieces: Callable[[], Iterable[bytes]], keep: Write) -> tuple[str, int]:
+    """Keep the bytes of one file by `keep`, of a batch; its name in the storage and its size. The row is the caller's affair."""
     name = storage.name_of(session_id, path)
     try:
-        return name, storage.current().write(name, pieces())
+        return name, keep(name, pieces())
     except storage.NameTaken:
         # A folder was there where the file is now, or the storage has limits of its own.
         spare = storage.spare_name(session_id, path)
-        return spare, storage.current().write(spare, pieces())
+        return spare, keep(spare, pieces())
 
 
 def remember(rows: list[StoredFile]) -> None:

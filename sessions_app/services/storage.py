@@ -12,12 +12,12 @@ import os
 import re
 import secrets
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from django.core.files.storage import FileSystemStorage, Storage, storages
 
@@ -72,10 +72,19 @@ def spare_name(session_id: str, path: str) -> str:
     return f"{folder_of(session_id)}%long/{hashlib.sha256(path.encode()).hexdigest()}"
 
 
+Write = Callable[[str, Iterable[bytes]], int]
+
+
+class _Begun(NamedTuple):
+    """A file whose bytes are written and not yet safe."""
+
+    descriptor: int
+    temporary: Path
+    target: Path
+
+
 class Folder:
     """A local folder."""
-
-    redirects = False
 
     def __init__(self, storage: FileSystemStorage) -> None:
         self._root = Path(storage.location)
@@ -86,34 +95,50 @@ class Folder:
 
     def write(self, name: str, pieces: Iterable[bytes]) -> int:
         """Keep a file; its size. Raises NameTaken, StorageUnavailable, and what `pieces` raises: then nothing is kept."""
+        with self.batch() as write:
+            return write(name, pieces)
+
+    @contextmanager
+    def batch(self) -> Iterator[Write]:
+        """Gives a `write` for several files, by several threads: they are safe, and seen, at the end of the block, or none is."""
+        begun: list[_Begun] = []
+        try:
+            yield partial(self._begin, begun)
+            with _files():
+                # The disk has been busy with all of them since they were written: the first waits, the others hardly.
+                for one in begun:
+                    os.fsync(one.descriptor)
+                for one in begun:
+                    one.target.parent.mkdir(parents=True, exist_ok=True)
+                    os.rename(one.temporary, one.target)
+                for folder in {folder for one in begun for folder in self._folders(one.target)}:
+                    _sync_folder(folder)
+        finally:
+            for one in begun:
+                os.close(one.descriptor)
+                one.temporary.unlink(missing_ok=True)
+
+    def _begin(self, begun: list[_Begun], name: str, pieces: Iterable[bytes]) -> int:
         target = self._root / name
         # Beside the files, not among them: what a crash leaves is found by its age.
         temporary = self._root / "tmp" / secrets.token_hex(16)
         with _files():
             temporary.parent.mkdir(parents=True, exist_ok=True)
+            if target.is_dir() or not next(folder for folder in target.parents if folder.exists()).is_dir():
+                raise NameTaken(name)
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            size = self._fill(descriptor, pieces)
-            with _files():
-                target.parent.mkdir(parents=True, exist_ok=True)
-                os.rename(temporary, target)
+            size = _fill(descriptor, pieces)
         except BaseException:
+            os.close(descriptor)
             temporary.unlink(missing_ok=True)
             raise
+        begun.append(_Begun(descriptor, temporary, target))
         return size
 
-    def _fill(self, descriptor: int, pieces: Iterable[bytes]) -> int:
-        size = 0
-        with os.fdopen(descriptor, "wb", buffering=0) as file:
-            for piece in pieces:
-                view = memoryview(piece)
-                while view:
-                    with _files():
-                        view = view[file.write(view) :]
-                size += len(piece)
-            with _files():
-                os.fsync(file.fileno())
-        return size
+    def _folders(self, target: Path) -> list[Path]:
+        depth = len(target.relative_to(self._root).parts)
+        return list(target.parents)[:depth]
 
     def read(self, name: str, offset: int = 0, length: int | None = None) -> Stored:
         """A file or a part of it. Raises NotStored, StorageUnavailable."""
@@ -157,19 +182,9 @@ class Folder:
                 if path.stat().st_mtime < before:
                     path.unlink()
 
-    def presigned_get(self, name: str, seconds: int, disposition: str, mime_type: str) -> str:
-        """Never asked: `redirects` is false."""
-        raise NotImplementedError
-
-    def presigned_put(self, name: str, seconds: int) -> str:
-        """Never asked: `redirects` is false."""
-        raise NotImplementedError
-
 
 class Bucket:
     """A bucket of S3 or of what speaks like it. `storage` is django-storages' S3Storage."""
-
-    redirects = True
 
     def __init__(self, storage: Any) -> None:
         self._storage = storage
@@ -210,6 +225,11 @@ class Bucket:
         with _s3():
             self._client.upload_fileobj(body, at["Bucket"], at["Key"], Config=config)
         return body.size
+
+    @contextmanager
+    def batch(self) -> Iterator[Write]:
+        """Each is safe, and seen, as soon as it is written: there is nothing to be gained here by waiting."""
+        yield self.write
 
     def read(self, name: str, offset: int = 0, length: int | None = None) -> Stored:
         """A file or a part of it. Raises NotStored, StorageUnavailable."""
@@ -332,6 +352,26 @@ def _s3() -> Iterator[None]:
 
 def _code(error: Any) -> str:
     return str(error.response.get("Error", {}).get("Code", "unknown"))
+
+
+def _fill(descriptor: int, pieces: Iterable[bytes]) -> int:
+    size = 0
+    for piece in pieces:
+        view = memoryview(piece)
+        while view:
+            with _files():
+                view = view[os.write(descriptor, view) :]
+        size += len(piece)
+    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)  # begins to write them to the disk, and does not wait
+    return size
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 class _Reader:

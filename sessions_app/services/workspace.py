@@ -91,7 +91,8 @@ def _no_file(path: str) -> ApiError:
     return ApiError("FileNotFound", f"There is no file '{path[:200]}' in the workspace")
 
 
-def _translate(error: ExecutorError, path: str) -> ApiError:
+def translate(error: ExecutorError, path: str) -> ApiError:
+    """What an executor said, in the API's words."""
     if isinstance(error, ExecutorRefused):
         match error.code:
             case "not_found":
@@ -113,8 +114,8 @@ def upload(session: Session, path: str, chunks: Iterable[bytes]) -> int:
     try:
         size = client_of(session).put_file(path, chunks)
     except ExecutorError as error:
-        raise _translate(error, path) from error
-    _changed(session)
+        raise translate(error, path) from error
+    changed(session)
     return size
 
 
@@ -123,11 +124,12 @@ def delete(session: Session, path: str) -> None:
     try:
         client_of(session).delete_file(path)
     except ExecutorError as error:
-        raise _translate(error, path) from error
-    _changed(session)
+        raise translate(error, path) from error
+    changed(session)
 
 
-def _changed(session: Session) -> None:
+def changed(session: Session) -> None:
+    """Its files are to be copied."""
     with transaction.atomic():
         debts.owe(session.pk, Owed.COPY)
 
@@ -137,12 +139,24 @@ def listing(session: Session, prefix: str, recursive: bool) -> tuple[list[Entry]
     if in_storage(session):
         return _stored_listing(session, prefix, recursive), False
     try:
-        entries, truncated = client_of(session).list_files(prefix, recursive)
+        page = client_of(session).list_files(prefix, recursive)
     except ExecutorError as error:
         if session.ended:
             return _stored_listing(session, prefix, recursive), False
-        raise _translate(error, prefix) from error
-    return [Entry(e.path, e.size, e.mtime) for e in entries], truncated
+        raise translate(error, prefix) from error
+    return [Entry(e.path, e.size, e.mtime) for e in page.files], page.truncated
+
+
+def every_file(session: Session) -> Iterator[Entry]:
+    """All files, however many."""
+    if in_storage(session):
+        yield from _stored_listing(session, "", recursive=True)
+        return
+    try:
+        for page in client_of(session).every_file():
+            yield from (Entry(e.path, e.size, e.mtime) for e in page.files)
+    except ExecutorError as error:
+        raise translate(error, "") from error
 
 
 def in_storage(session: Session) -> bool:
@@ -165,7 +179,7 @@ def read(session: Session, path: str, offset: int = 0, length: int | None = None
     except ExecutorError as error:
         if session.ended and isinstance(error, ExecutorUnavailable):
             return read_stored(session, path, offset, length)
-        raise _translate(error, path) from error
+        raise translate(error, path) from error
     return Content(info.size, info.length, info.mtime, info.etag, body)
 
 

@@ -145,10 +145,10 @@ class Zeros(io.RawIOBase):
         return data
 
 
-def send_zeros(api: Api, session_id: str, size: int) -> Any:
+def send_zeros(api: Api, session_id: str, size: int, query: str = "") -> Any:
     body = Zeros(size)
     return api.client.generic(
-        "POST", f"/api/v1/sessions/{session_id}/files/upload", b"x", FORM, headers={"Authorization": f"Bearer {api.token}"},
+        "POST", f"/api/v1/sessions/{session_id}/files/upload{query}", b"x", FORM, headers={"Authorization": f"Bearer {api.token}"},
         **{"CONTENT_LENGTH": str(body.total), "wsgi.input": body},
     )  # fmt: skip
 

@@ -414,7 +414,7 @@ def traps(target: Ours) -> str:
             pass
         if time.monotonic() - began > 2:
             found.append(f"{path} held us")
-    names = [entry.path for entry in target.client.list_files()[0]]
+    names = [entry.path for entry in target.client.list_files().files]
     found += [f"listed {name}" for name in ("absolute", "pipe", "root") if name in names]
     return "; ".join(found)
 

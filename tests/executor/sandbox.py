@@ -93,6 +93,7 @@ class Sandbox:
             *("--perms", "1777", "--size", "67108864", "--tmpfs", "/tmp"),
             *("--perms", "1777", "--size", "16777216", "--tmpfs", "/dev/shm"),
             *workspace,
+            *("--perms", "0755", "--dir", "/opt", "--perms", "0755", "--dir", "/opt/sandbox"),
             *("--ro-bind", str(EXECUTOR), "/opt/sandbox/executor", "--bind", str(self.run_dir), "/run/sbx"),
             *binds,
             *("--remount-ro", "/", "--chdir", "/", "--"),

@@ -2,8 +2,16 @@
 
 from runtime.drivers.executor_client.aio import AsyncExecutorClient
 from runtime.drivers.executor_client.events import Artifact, Event, Output, Result, RunError, Started
-from runtime.drivers.executor_client.protocol import FileEntry, FileInfo, Health, RunRequest, SelfReport
-from runtime.drivers.executor_client.sync import ExecutorClient, FileBody
+from runtime.drivers.executor_client.protocol import (
+    FileEntry,
+    FileInfo,
+    FilePage,
+    Health,
+    RunRequest,
+    SelfReport,
+    Unpacked,
+)
+from runtime.drivers.executor_client.sync import ExecutorClient, FileBody, Upload
 
 __all__ = [
     "Artifact",
@@ -13,6 +21,7 @@ __all__ = [
     "FileBody",
     "FileEntry",
     "FileInfo",
+    "FilePage",
     "Health",
     "Output",
     "Result",
@@ -20,4 +29,6 @@ __all__ = [
     "RunRequest",
     "SelfReport",
     "Started",
+    "Unpacked",
+    "Upload",
 ]

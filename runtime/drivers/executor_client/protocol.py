@@ -13,7 +13,7 @@ import json
 import math
 import re
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 from urllib.parse import quote, urlencode
 
 from runtime.drivers.errors import ExecutorRefused, ExecutorUnavailable
@@ -35,6 +35,8 @@ MAX_RETURN_VALUE = MIB
 MAX_TEXT = 256 * 1024
 """Of an error's type, message or traceback."""
 MAX_ARTIFACTS = 20_000
+MAX_UNPACKED = 1000
+"""Of the files of an archive that are named."""
 
 OUTCOMES = frozenset({"ok", "exception", "timeout", "cancelled", "oom", "invalid_result", "output_limit", "lost"})
 
@@ -84,6 +86,15 @@ class FileEntry:
     size: int
     mtime: float
     etag: str = ""
+
+
+@dataclass(frozen=True)
+class FilePage:
+    """One page of a list. `truncated`: there are more; `next` says from where on, None where no page would show them."""
+
+    files: list[FileEntry]
+    truncated: bool
+    next: str | None
 
 
 @dataclass(frozen=True)
@@ -160,9 +171,15 @@ def file_target(path: str, offset: int = 0, length: int | None = None) -> str:
     return "/v1/files/" + quote(path) + (f"?{urlencode(query)}" if query else "")
 
 
-def list_target(prefix: str, recursive: bool, limit: int) -> str:
-    """The path of a list of files."""
-    return "/v1/files?" + urlencode({"prefix": prefix, "recursive": int(recursive), "limit": limit})
+def upload_target(extract: bool) -> str:
+    """The path of an upload whose own path comes last."""
+    return "/v1/files" + ("?extract=1" if extract else "")
+
+
+def list_target(prefix: str, recursive: bool, limit: int, after: str = "") -> str:
+    """The path of a list of files, from behind the file `after` on."""
+    query: dict[str, int | str] = {"prefix": prefix, "recursive": int(recursive), "limit": limit}
+    return "/v1/files?" + urlencode(query | {"after": after} if after else query)
 
 
 def request_head(
@@ -182,6 +199,12 @@ def request_head(
 def encode_chunk(data: bytes) -> bytes:
     """One chunk of a chunked body; an empty one ends it."""
     return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+def encode_end(path: str | None = None) -> bytes:
+    """The end of a chunked body, and with it, where it has not been told yet, the path of the file."""
+    trailer = "" if path is None else f"X-Path: {quote(path)}\r\n"
+    return f"0\r\n{trailer}\r\n".encode("ascii")
 
 
 # Answers
@@ -425,15 +448,45 @@ def parse_state(value: dict[str, Any]) -> str:
     return state
 
 
-def parse_files(value: dict[str, Any]) -> tuple[list[FileEntry], bool]:
-    """The files of a list, and whether it was cut."""
+class UnpackedFile(NamedTuple):
+    """One file of an archive: size in bytes."""
+
+    path: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """What came of an archive: how many files of how many bytes; the first of them by path and size."""
+
+    path: str
+    count: int
+    size: int
+    files: tuple[UnpackedFile, ...]
+    truncated: bool
+
+
+def parse_unpacked(value: dict[str, Any]) -> Unpacked:
+    """The answer to an archive."""
+    files = []
+    for item in fields.items(value, "files", MAX_UNPACKED):
+        entry = fields.mapping(item)
+        files.append(UnpackedFile(fields.path(entry, "path"), fields.whole(entry, "size")))
+    path = fields.text(value, "path", fields.MAX_PATH)
+    count, size = fields.whole(value, "count"), fields.whole(value, "size")
+    return Unpacked(path, count, size, tuple(files), fields.flag(value, "truncated"))
+
+
+def parse_files(value: dict[str, Any]) -> FilePage:
+    """One page of a list."""
     files = []
     for item in fields.items(value, "files", MAX_JSON):
         entry = fields.mapping(item)
         tag = fields.text(entry, "etag", 200) if "etag" in entry else ""
         size, mtime = fields.whole(entry, "size"), fields.number(entry, "mtime")
         files.append(FileEntry(fields.path(entry, "path"), size, mtime, tag))
-    return files, fields.flag(value, "truncated")
+    more = fields.optional_text(value, "next", fields.MAX_PATH) if "next" in value else None
+    return FilePage(files, fields.flag(value, "truncated"), more)
 
 
 def parse_file_info(head: Head) -> FileInfo:

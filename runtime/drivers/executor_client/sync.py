@@ -1,10 +1,12 @@
 """The blocking client, for threads.
 
-Every deadline is the whole exchange's, in seconds from the call: a server that drips bytes gains nothing by it.
+Every deadline is the whole exchange's, in seconds from the call: a server that drips bytes gains nothing by it. That of a transfer
+grows with what is to be transferred.
 """
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import struct
@@ -12,15 +14,18 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from runtime.drivers.errors import ExecutorUnavailable
 from runtime.drivers.executor_client import fields, protocol
 from runtime.drivers.executor_client.events import Event
-from runtime.drivers.executor_client.protocol import FileEntry, FileInfo, Health, RunRequest
+from runtime.drivers.executor_client.protocol import FileInfo, FilePage, Health, RunRequest
 from runtime.drivers.executor_client.socket_file import check_peer, new_socket, pinned
 
 RECEIVE = 64 * 1024
+TRANSFER_TIME = 300.0
+"""Seconds for a file of any size, and one more for each so many bytes of it: whoever is at the other end may be slow."""
+SLOWEST = 64 * 1024
 T = TypeVar("T")
 
 
@@ -71,14 +76,27 @@ class ExecutorClient:
     # Files
 
     def list_files(
-        self, prefix: str = "", recursive: bool = True, limit: int = 10_000, deadline: float = 10.0
-    ) -> tuple[list[FileEntry], bool]:
-        """The workspace's regular files, and whether there are more than `limit`."""
-        answer = self._json("GET", protocol.list_target(prefix, recursive, limit), deadline)
-        return protocol.parse_files(answer.value())
+        self, prefix: str = "", recursive: bool = True, limit: int = 10_000, after: str = "", deadline: float = 10.0
+    ) -> FilePage:
+        """Up to `limit` of the workspace's regular files, those behind the file `after`."""
+        target = protocol.list_target(prefix, recursive, limit, after)
+        return protocol.parse_files(self._json("GET", target, deadline).value())
+
+    def every_file(self, prefix: str = "", most: int = 1_000_000) -> Iterator[FilePage]:
+        """All of them, page by page. Raises `ExecutorProtocolError` beyond `most`: a list of a sandbox need not end."""
+        after, count = "", 0
+        while True:
+            page = self.list_files(prefix, after=after)
+            yield page
+            count += len(page.files)
+            if page.next is None:
+                return
+            if count > most or page.next == after:
+                fields.wrong("a list without end")
+            after = page.next
 
     def open_file(
-        self, path: str, offset: int = 0, length: int | None = None, deadline: float = 300.0
+        self, path: str, offset: int = 0, length: int | None = None, deadline: float = TRANSFER_TIME
     ) -> tuple[FileInfo, FileBody]:
         """A file (or part of it): what it is, and its bytes. Close the body, or read it to its end."""
         exchange = _Exchange(self._path, deadline, self._members)
@@ -92,32 +110,35 @@ class ExecutorClient:
                 _finish(exchange, protocol.JsonAnswer(answer.head, body)).value()
                 fields.wrong(f"status {answer.head.status}")
             info = protocol.parse_file_info(answer.head)
+            exchange.extend(info.length / SLOWEST)
             return info, FileBody(exchange, info.length, body)
         except BaseException:
             exchange.close()
             raise
 
-    def put_file(self, path: str, chunks: Iterable[bytes], deadline: float = 300.0) -> int:
+    def put_file(self, path: str, chunks: Iterable[bytes]) -> int:
         """Write a file from its pieces; gives its size in bytes.
 
         Nothing is kept unless all of it arrives: if `chunks` raises, the connection is cut and the error goes on. An
         early refusal (a full disk, say) ends the transfer at once, as `ExecutorRefused`.
         """
-        with _Exchange(self._path, deadline, self._members) as exchange:
-            exchange.send(self._head("PUT", protocol.file_target(path), chunked=True))
-            answer = protocol.JsonAnswer()
-            try:
-                for chunk in chunks:
-                    if exchange.has_answer():
-                        break
-                    if chunk:
-                        exchange.send(protocol.encode_chunk(chunk))
-                else:
-                    exchange.send(protocol.encode_chunk(b""))
-            except _SendFailed:
-                # It closed its end: what it had to say is still in our receive buffer.
-                pass
-            return fields.whole(_finish(exchange, answer).value(), "size")
+        with self._sending(protocol.file_target(path)) as upload:
+            for chunk in chunks:
+                upload.write(chunk)
+            return fields.whole(upload.end(None), "size")
+
+    def upload(self, extract: bool = False) -> Upload:
+        """Begin to write a file, or to unpack an archive, whose path is told at the end."""
+        return self._sending(protocol.upload_target(extract))
+
+    def _sending(self, target: str) -> Upload:
+        exchange = _Exchange(self._path, TRANSFER_TIME, self._members)
+        try:
+            exchange.send(self._head("PUT", target, chunked=True))
+        except BaseException:
+            exchange.close()
+            raise
+        return Upload(exchange)
 
     def delete_file(self, path: str, deadline: float = 10.0) -> None:
         """Delete a regular file of the workspace."""
@@ -144,6 +165,54 @@ class ExecutorClient:
             exchange.close()
             raise
         return _read_events(exchange, stream)
+
+
+class Upload:
+    """Bytes on their way into a sandbox. A context manager: unless `file` or `archive` has answered, nothing of them is kept."""
+
+    def __init__(self, exchange: _Exchange) -> None:
+        self._exchange = exchange
+
+    def write(self, data: bytes) -> None:
+        """Send one piece. Raises `ExecutorRefused` once the other side has said that it takes no more."""
+        if not data:
+            return
+        self._exchange.extend(len(data) / SLOWEST)
+        if self._exchange.has_answer():
+            self._refused()
+        try:
+            self._exchange.send(protocol.encode_chunk(data))
+        except _SendFailed:
+            # It closed its end: what it had to say is still in our receive buffer.
+            self._refused()
+
+    def file(self, path: str) -> int:
+        """The end: the file belongs there. Its size in bytes."""
+        return fields.whole(self.end(path), "size")
+
+    def archive(self, path: str) -> protocol.Unpacked:
+        """The end: the archive belongs into that folder, which may be empty: the workspace itself."""
+        return protocol.parse_unpacked(self.end(path))
+
+    def end(self, path: str | None) -> dict[str, Any]:
+        """The answer to all of it. `path` is for what was begun without one."""
+        with contextlib.suppress(_SendFailed):
+            self._exchange.send(protocol.encode_end(path))
+        return _finish(self._exchange, protocol.JsonAnswer()).value()
+
+    def _refused(self) -> NoReturn:
+        _finish(self._exchange, protocol.JsonAnswer()).value()
+        fields.wrong("an answer before the end")
+
+    def close(self) -> None:
+        """Cut the connection."""
+        self._exchange.close()
+
+    def __enter__(self) -> Upload:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
 
 
 class FileBody:
@@ -251,6 +320,10 @@ class _Exchange:
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
         return bool(poll.poll(0))
+
+    def extend(self, seconds: float) -> None:
+        """There is more to do than was known: so much later is early enough."""
+        self._end += seconds
 
     def close(self) -> None:
         """Cut the connection."""
