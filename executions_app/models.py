@@ -54,8 +54,8 @@ class Execution(StateModel):
 
     id = models.CharField(primary_key=True, max_length=40, default=ids.execution_id, editable=False)
     number = models.BigIntegerField(default=0, editable=False, help_text="Order within its session.")
-    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="executions")
-    session = models.ForeignKey(Session, on_delete=models.CASCADE, related_name="executions")
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="executions", db_index=False)
+    session = models.ForeignKey(Session, on_delete=models.CASCADE, related_name="executions", db_index=False)
     status = models.CharField(max_length=10, choices=ExecutionStatus.choices, default=ExecutionStatus.PENDING)
     language = models.CharField(max_length=12, choices=Language.choices)
     code = models.TextField()
@@ -93,6 +93,7 @@ class Execution(StateModel):
 
     class Meta:
         ordering = ["-created_at", "-id"]
+        # Each run writes to all of these, twice. Those that begin with a foreign key serve as its own.
         indexes = [
             models.Index(fields=["session", "status", "number"]),
             models.Index(fields=["session", "-created_at"]),

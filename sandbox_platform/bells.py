@@ -24,6 +24,7 @@ from django.utils.crypto import salted_hmac
 
 log = structlog.get_logger(__name__)
 CHANNEL = "sandbox_wakeups"
+RING = "pg_notify(%s, %s)"
 # Seconds between looks of a listener whether it is wanted still, and whether the other side is there.
 LOOK = 5.0
 # Seconds that a ring may take by Redis, and for which it is left alone when it has failed.
@@ -58,7 +59,7 @@ class Notify:
     def ring(self, topic: str) -> None:
         """Outside of a transaction: at once."""
         with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_notify(%s, %s)", [CHANNEL, topic])
+            cursor.execute(f"SELECT {RING}", [CHANNEL, topic])
 
     def hear(self, heard: Callable[[str], None], ready: Callable[[], None], stop: threading.Event) -> None:
         """By a connection of its own."""

@@ -15,12 +15,27 @@ from django.db import connection, models
 Row = TypeVar("Row", bound=models.Model)
 
 
+def chains() -> bool:
+    """Whether one statement may hold several that change rows (WITH ... UPDATE): a round trip in place of a transaction of many."""
+    return connection.vendor == "postgresql"
+
+
 def insert(row: models.Model) -> None:
     """INSERT a new row with all of its concrete fields. What the database would default must be set."""
-    fields = row._meta.concrete_fields
-    params = [field.get_db_prep_save(getattr(row, field.attname), connection) for field in fields]
+    columns, params = columns_of(row)
     with connection.cursor() as cursor:
-        cursor.execute(_insert_sql(type(row)), params)
+        cursor.execute(f"INSERT INTO {columns} VALUES ({', '.join(['%s'] * len(params))})", params)  # noqa: S608
+    inserted(row)
+
+
+def columns_of(row: models.Model) -> tuple[str, list[Any]]:
+    """`table (column, ...)` for an INSERT of all concrete fields, and their values."""
+    fields = row._meta.concrete_fields
+    return _columns(type(row)), [field.get_db_prep_save(getattr(row, field.attname), connection) for field in fields]
+
+
+def inserted(row: models.Model) -> None:
+    """The row is in the database now."""
     row._state.adding, row._state.db = False, connection.alias
 
 
@@ -28,11 +43,19 @@ def update(
     model: type[models.Model], pk: Any, values: Mapping[str, Any], condition: str, params: Sequence[Any]
 ) -> bool:
     """UPDATE the row `pk` if `condition` (SQL with placeholders for `params`) holds. True if it did."""
+    changes, prepared = changes_of(model, values)
+    key = connection.ops.quote_name(str(model._meta.pk.column))  # type: ignore[union-attr]
+    sql = f"UPDATE {model._meta.db_table} SET {changes} WHERE {key} = %s AND {condition}"  # noqa: S608
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [*prepared, pk, *params])
+        return cursor.rowcount == 1
+
+
+def changes_of(model: type[models.Model], values: Mapping[str, Any]) -> tuple[str, list[Any]]:
+    """`column = %s, ...` for an UPDATE, and the values."""
     names = tuple(values)
     prepared = [model._meta.get_field(name).get_db_prep_save(values[name], connection) for name in names]  # type: ignore[union-attr]
-    with connection.cursor() as cursor:
-        cursor.execute(_update_sql(model, names, condition), [*prepared, pk, *params])
-        return cursor.rowcount == 1
+    return _changes(model, names), prepared
 
 
 def one(sql: str, params: Sequence[Any]) -> tuple[Any, ...] | None:
@@ -43,21 +66,16 @@ def one(sql: str, params: Sequence[Any]) -> tuple[Any, ...] | None:
 
 
 @lru_cache(maxsize=64)
-def _insert_sql(model: type[models.Model]) -> str:
+def _columns(model: type[models.Model]) -> str:
     quote = connection.ops.quote_name
-    columns = [quote(field.column) for field in model._meta.concrete_fields]
-    return (
-        f"INSERT INTO {quote(model._meta.db_table)} ({', '.join(columns)}) VALUES ({', '.join(['%s'] * len(columns))})"  # noqa: S608
-    )
+    columns = ", ".join(quote(field.column) for field in model._meta.concrete_fields)
+    return f"{quote(model._meta.db_table)} ({columns})"
 
 
 @lru_cache(maxsize=256)
-def _update_sql(model: type[models.Model], names: tuple[str, ...], condition: str) -> str:
-    quote = connection.ops.quote_name
+def _changes(model: type[models.Model], names: tuple[str, ...]) -> str:
     columns = [model._meta.get_field(name).column for name in names]  # type: ignore[union-attr]
-    changes = ", ".join(f"{quote(str(column))} = %s" for column in columns)
-    key = quote(model._meta.pk.column)  # type: ignore[union-attr]
-    return f"UPDATE {quote(model._meta.db_table)} SET {changes} WHERE {key} = %s AND {condition}"  # noqa: S608
+    return ", ".join(f"{connection.ops.quote_name(str(column))} = %s" for column in columns)
 
 
 def partial(model: type[Row], values: Mapping[str, Any]) -> Row:

@@ -30,6 +30,11 @@ KEPT_HEADERS = ("Location", "Preference-Applied", "Retry-After")
 Act = Callable[[], Response]
 
 
+def asked(request: Request) -> bool:
+    """Whether the request may be repeated."""
+    return "Idempotency-Key" in request.headers
+
+
 def once(request: Request, act: Act) -> Response:
     """Run `act` in a transaction, or give its first answer again. 4xx answers are kept, 5xx are not."""
     key = request.headers.get("Idempotency-Key")

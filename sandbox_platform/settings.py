@@ -151,6 +151,8 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     }
 else:
     # A database that is gone must be told within 5 s, and a statement must never hold a thread for ever.
+    if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
+        DATABASES["default"]["ENGINE"] = "sandbox_platform.postgresql"
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
     DATABASES["default"].setdefault("OPTIONS", {}).update(
         {"connect_timeout": 3, "options": "-c statement_timeout=15000 -c lock_timeout=10000"}

@@ -12,7 +12,7 @@ from collections import defaultdict
 
 import structlog
 
-from sandbox_platform.bells import Bell, bells
+from sandbox_platform.bells import Bell, Notify, bells
 
 log = structlog.get_logger(__name__)
 # Seconds until a bell that broke is tried again.
@@ -42,6 +42,11 @@ class Waiter:
 def publish(topic: str) -> None:
     """Wake the topic's waiters once the current transaction is committed."""
     _exchange().bells[0].publish(topic)
+
+
+def rides() -> bool:
+    """Whether a wake-up can travel in a statement of the caller's own, as `bells.RING` with `bells.CHANNEL` and the topic."""
+    return isinstance(_exchange().bells[0], Notify)
 
 
 class Listener:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import queue
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import structlog
 from django.db import DatabaseError, InterfaceError
@@ -17,8 +19,8 @@ from runtime.drivers.errors import ExecutorError
 from runtime.drivers.executor_client import ExecutorClient
 
 log = structlog.get_logger(__name__)
-# An acknowledgement frees memory in the sandbox: nobody has to wait for it.
-_acknowledging = ThreadPoolExecutor(max_workers=1, thread_name_prefix="acknowledge")
+# Seconds: an acknowledgement frees memory in the sandbox; it must not take the processor from the answer that is being written.
+ACKNOWLEDGE_AFTER = 0.02
 
 
 def drive_here(execution: Execution, seconds: float) -> bool:
@@ -41,7 +43,7 @@ def drive_here(execution: Execution, seconds: float) -> bool:
         return False
     client = drive.client_of(execution)
     if client is not None:
-        _acknowledging.submit(_acknowledge, client, execution.run_id)
+        _acknowledger().put((client, execution.run_id))
     return True
 
 
@@ -61,8 +63,26 @@ def _follow(execution: Execution, seconds: float) -> Ending | None:
         return end
 
 
+@cache
+def _acknowledger() -> queue.SimpleQueue[tuple[ExecutorClient, str]]:
+    """Takes what is to be acknowledged, a little later, by a thread of its own."""
+    todo: queue.SimpleQueue[tuple[ExecutorClient, str]] = queue.SimpleQueue()
+
+    def work() -> None:
+        while True:
+            first = todo.get()
+            time.sleep(ACKNOWLEDGE_AFTER)
+            for client, run_id in [first, *(todo.get() for _ in range(todo.qsize()))]:
+                _acknowledge(client, run_id)
+
+    threading.Thread(target=work, name="acknowledge", daemon=True).start()
+    return todo
+
+
 def _acknowledge(client: ExecutorClient, run_id: str) -> None:
     try:
         client.acknowledge(run_id, deadline=2.0)
     except ExecutorError as error:
         log.debug("not_acknowledged", run=run_id, error=str(error))
+    except Exception:
+        log.exception("not_acknowledged", run=run_id)

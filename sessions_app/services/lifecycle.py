@@ -266,13 +266,23 @@ class Freed(NamedTuple):
 
 def take_slot(session_id: str) -> bool:
     """A slot for a run that begins in this transaction. False where none is free, where runs wait for one, or at the session's end."""
+    return direct.one(TAKE_SLOT, slot_params(session_id)) is not None
+
+
+def slot_params(session_id: str) -> list[Any]:
+    """Of TAKE_SLOT."""
     now = _now()
-    return direct.one(TAKE_SLOT, [now, session_id, SessionStatus.RUNNING, now, "pending"]) is not None
+    return [now, session_id, SessionStatus.RUNNING, now, "pending"]
 
 
 def free_slot(session_id: str) -> Freed:
     """A run has ended in this transaction."""
-    return Freed(*(direct.one(FREE_SLOT, [_now(), session_id]) or ("", "")))
+    return Freed(*(direct.one(FREE_SLOT, free_params(session_id)) or ("", "")))
+
+
+def free_params(session_id: str) -> list[Any]:
+    """Of FREE_SLOT."""
+    return [_now(), session_id]
 
 
 def _now() -> Any:

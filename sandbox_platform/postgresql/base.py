@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+import select
+
+import psycopg
+from django.db.backends.postgresql import base
+
+
+class DatabaseWrapper(base.DatabaseWrapper):
+    """An idle connection has nothing to read; one whose server went away has at least its end. So most checks need no round trip."""
+
+    def is_usable(self) -> bool:
+        """Ask the server only where the socket has something to say."""
+        try:
+            poll = select.poll()
+            poll.register(self.connection.fileno(), select.POLLIN)
+            quiet = not poll.poll(0)
+        except (OSError, psycopg.Error):
+            return False
+        return quiet or super().is_usable()
