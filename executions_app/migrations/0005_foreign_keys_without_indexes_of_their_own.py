@@ -5,22 +5,31 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('executions_app', '0004_fault_index'),
-        ('sandbox_platform', '0001_initial'),
-        ('sessions_app', '0006_workspace_from'),
+        ("executions_app", "0004_fault_index"),
+        ("sandbox_platform", "0001_initial"),
+        ("sessions_app", "0006_workspace_from"),
     ]
 
     operations = [
         migrations.AlterField(
-            model_name='execution',
-            name='project',
-            field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='executions', to='sandbox_platform.project'),
+            model_name="execution",
+            name="project",
+            field=models.ForeignKey(
+                db_index=False,
+                on_delete=django.db.models.deletion.CASCADE,
+                related_name="executions",
+                to="sandbox_platform.project",
+            ),
         ),
         migrations.AlterField(
-            model_name='execution',
-            name='session',
-            field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='executions', to='sessions_app.session'),
+            model_name="execution",
+            name="session",
+            field=models.ForeignKey(
+                db_index=False,
+                on_delete=django.db.models.deletion.CASCADE,
+                related_name="executions",
+                to="sessions_app.session",
+            ),
         ),
     ]
