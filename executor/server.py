@@ -213,22 +213,25 @@ class Connection:
     def _follow(self, request: Request, status: int, run: Run, live: bool) -> None:
         offsets = {name: request.number(name, 0) for name in ("stdout", "stderr")}
         self._follower = Follower(self._loop, run, offsets, live, self.flush)
-        self._answer(wire.head(status, {"Content-Type": "application/x-ndjson"}))
+        # The head of a run that has yet to start goes out with its first event: each packet wakes the other side.
+        self._answer(wire.head(status, {"Content-Type": "application/x-ndjson"}), at_once=status != 201)
 
-    def _answer(self, data: bytes) -> None:
+    def _answer(self, data: bytes, at_once: bool = True) -> None:
         self._answered = True
         self._out += data
         self._in.clear()
         self._loop.watch(self._sock, READ, self._ready)
         self._rearm()
-        self.flush()
+        if at_once:
+            self.flush()
 
     def _rearm(self) -> None:
         self._timer.cancel()
         self._timer = self._loop.later(CLIENT_PATIENCE, self._impatient)
 
     def _impatient(self) -> None:
-        if self._out:
+        not_begun = self._follower is not None and not self._follower.told
+        if self._out and not not_begun:
             self.close()
         else:
             self._rearm()
@@ -279,7 +282,7 @@ class Follower:
 
     def __init__(self, loop: Loop, run: Run, offsets: dict[str, int], live: bool, wake: Callable[[], None]) -> None:
         self._loop, self._run, self._offsets, self._live, self._wake = loop, run, offsets, live, wake
-        self._told = False
+        self.told = False
         self._pause: Timer | None = None
         self.over = False
         run.watchers.add(wake)
@@ -298,8 +301,8 @@ class Follower:
         if self.over or (not run.started_at and run.state != "done"):
             self.over = self.over or not self._live
             return
-        if not self._told:
-            self._told = True
+        if not self.told:
+            self.told = True
             if run.started_at:
                 out += run.started_line()
         for name in self._offsets:

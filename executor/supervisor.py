@@ -70,7 +70,7 @@ class Supervisor:
         slot.run = run
         self._used.add(slot.uid)
         slot.timers["start"] = self._loop.later(START_PATIENCE, partial(self._fail, slot, "no process within a minute"))
-        log("info", "run_accepted", run=run.id, request_id=run.request_id, uid=slot.uid)
+        log("debug", "run_accepted", run=run.id, request_id=run.request_id, uid=slot.uid)
         if self._wiper.busy:
             self._wiper.then(partial(self._announce, slot, run))
         else:
