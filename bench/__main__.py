@@ -10,11 +10,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import psycopg
-
-from bench import load, peers
+from bench import burst, cold, crowd, ending, leaks, load, peers, safety
 from bench.client import Client
 from bench.figures import Report, interleave, percentile
+from bench.operator import Operator
 from tests import postgres
 from tests.e2e.service import Service
 
@@ -28,8 +27,8 @@ RESULTS = Path(__file__).parent / "results"
 class Bench:
     """One run against one service."""
 
-    def __init__(self, service: Service, database: str, rounds: int, runtime: str) -> None:
-        self.service, self.database, self.rounds, self.runtime = service, database, rounds, runtime
+    def __init__(self, service: Service, rounds: int, operator: Operator) -> None:
+        self.service, self.rounds, self.operator = service, rounds, operator
         self.report = Report()
         self.client = self.new_client()
 
@@ -159,17 +158,37 @@ class Bench:
 
     def await_images(self) -> None:
         """Until no image is being built: that takes the processor, and memory below the service."""
-        deadline = time.monotonic() + 900
-        while any(one["status"] == "preparing" for one in self.client.call("GET", "/api/v1/templates")["templates"]):
-            if time.monotonic() > deadline:
-                raise RuntimeError("images are still being built")
-            time.sleep(0.5)
+
+        def built() -> bool:
+            templates = self.client.call("GET", "/api/v1/templates")["templates"]
+            return all(one["status"] != "preparing" for one in templates)
+
+        self.await_that(built, 900, "images are built")
 
     def await_pool(self) -> None:
-        """Until two containers are warm."""
-        deadline = time.monotonic() + 60
-        while b'sandbox_containers{status="warm"} 2.0' not in self.metrics() and time.monotonic() < deadline:
-            time.sleep(0.1)
+        """Until two containers are warm, and nothing else is made or removed."""
+        self.await_that(lambda: self.operator.pool() == (2, 0), 120, "the pool is full")
+
+    def await_nothing_held(self) -> None:
+        """Until ended sessions have given back all."""
+        self.await_that(lambda: self.operator.held() == 0, 300, "ended sessions hold nothing")
+
+    def settle_down(self) -> None:
+        """Both, after work in bulk."""
+        self.await_nothing_held()
+        self.await_pool()
+
+    def await_that(self, holds: Callable[[], bool], seconds: float, words: str) -> None:
+        """Raises RuntimeError after so many seconds."""
+        deadline = time.monotonic() + seconds
+        while not holds():
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"not so after {seconds:.0f} s: {words}")
+            time.sleep(0.05)
+
+    def service_cpu(self) -> float:
+        """Seconds of processor time that our processes have taken so far, sandboxes and the engine left out."""
+        return load.cpu_seconds(self.service.process.pid) if self.service.process else 0.0
 
     def metrics(self) -> bytes:
         """The text of /metrics."""
@@ -205,10 +224,8 @@ class Bench:
     def sleepers(self, sessions: int, runs: int) -> None:
         """Hello while many runs sleep, and what each weighs outside its sandbox."""
         print(f"{sessions * runs} sleeping runs")
-        with psycopg.connect(
-            self.database
-        ) as database:  # as an operator would in the console: who sleeps needs no core
-            database.execute("UPDATE runtime_node SET cpu_overcommit = %s", [float(sessions)])
+        # As an operator would in the console: who sleeps needs no core.
+        self.operator.node(cpu_overcommit=float(sessions))
         hello = self.client.session()
         call = {"hello": lambda: self.client.run(hello, HELLO, **EVENT)}
         idle = percentile(interleave(call, self.rounds)["hello"], 50)
@@ -263,12 +280,28 @@ class Bench:
         self.client.end(session_id)
 
 
+PARTS: dict[str, Callable[[Bench, bool], None]] = {
+    "runs": lambda bench, quick: bench.runs(),
+    "starts": lambda bench, quick: bench.starts(),
+    "cold": lambda bench, quick: cold.cold(bench, 5 if quick else 30),
+    "safety": lambda bench, quick: safety.safety(bench, bench.rounds),
+    "throughput": lambda bench, quick: bench.throughput(3 if quick else 10),
+    "sleepers": lambda bench, quick: bench.sleepers(4 if quick else 32, 16),
+    "outputs": lambda bench, quick: bench.outputs(),
+    "idle": lambda bench, quick: bench.idle_sandbox(),
+    "ends": lambda bench, quick: ending.ends(bench, 5 if quick else 50),
+    "burst": lambda bench, quick: burst.burst(bench, 10 if quick else 50),
+    "crowd": lambda bench, quick: crowd.crowd(bench, 20 if quick else 200, bench.rounds),
+    "leaks": lambda bench, quick: leaks.leaks(bench, 100 if quick else 1000),
+}
+
+
 def main() -> int:
     """The exit code: 0; bars that are missed are printed, not judged."""
     parser = argparse.ArgumentParser(prog="bench")
     parser.add_argument("--quick", action="store_true", help="few rounds: to see that it works")
     parser.add_argument("--runtime", default="docker", choices=("docker", "bubblewrap"))
-    parser.add_argument("--only", default="", help="parts by commas: runs,starts,throughput,sleepers,outputs,idle")
+    parser.add_argument("--only", default="", help=f"parts by commas: {','.join(PARTS)}")
     options = parser.parse_args()
     only = options.only.split(",") if options.only else []
     rounds = 10 if options.quick else 100
@@ -277,19 +310,13 @@ def main() -> int:
         service = Service(options.runtime, DATABASE_URL=url)
         stack.callback(service.remove)
         service.start(seconds=900)
-        bench = Bench(service, url, rounds, options.runtime)
+        operator = Operator(url)
+        stack.callback(operator.close)
+        bench = Bench(service, rounds, operator)
         bench.await_images()
-        parts: dict[str, Callable[[], None]] = {
-            "runs": bench.runs,
-            "starts": bench.starts,
-            "throughput": lambda: bench.throughput(3 if options.quick else 10),
-            "sleepers": lambda: bench.sleepers(4 if options.quick else 32, 16),
-            "outputs": bench.outputs,
-            "idle": bench.idle_sandbox,
-        }
-        for name, part in parts.items():
+        for name, part in PARTS.items():
             if not only or name in only:
-                part()
+                part(bench, options.quick)
         print(f"\n{bench.report.table()}\n\nRaw figures: {bench.report.write(RESULTS)}")
     return 0
 

@@ -17,8 +17,8 @@ class Client:
         self.early = 0.0  # seconds that the last answer asks to stay away for, where it came before the end
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
 
-    def call(self, method: str, path: str, body: Any = None, prefer: str = "") -> Any:
-        """The parsed answer. Raises RuntimeError for an error."""
+    def call(self, method: str, path: str, body: Any = None, prefer: str = "", key: str = "") -> Any:
+        """The parsed answer. `key` is the Idempotency-Key. Raises RuntimeError for an error."""
         headers = {"Authorization": f"Bearer {self._token}"}
         data = None
         if body is not None:
@@ -26,6 +26,8 @@ class Client:
             headers["Content-Type"] = "application/json"
         if prefer:
             headers["Prefer"] = prefer
+        if key:
+            headers["Idempotency-Key"] = key
         self.calls += 1
         self._connection.request(method, path, data, headers)
         answer = self._connection.getresponse()
@@ -34,6 +36,10 @@ class Client:
         if answer.status >= 400:
             raise RuntimeError(f"{method} {path}: {answer.status} {raw[:300]!r}")
         return json.loads(raw) if raw else None
+
+    def close(self) -> None:
+        """End the connection."""
+        self._connection.close()
 
     def session(self, template: str = "python-basic", wait: bool = True, **body: Any) -> str:
         """A session's id, running if `wait`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -47,6 +48,18 @@ def throughput(make: Callable[[int], Callable[[], object]], concurrency: int, se
 def weight_mb(root_pid: int) -> float:
     """Proportional memory of a process and all its descendants, but for what runs in sandboxes."""
     return sum(_pss(pid) for pid in descendants(root_pid)) / 1024
+
+
+def cpu_seconds(root_pid: int) -> float:
+    """Processor time of a process and all its descendants, those that have ended included."""
+    ticks = 0
+    for pid in descendants(root_pid):
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        ticks += sum(int(field) for field in fields[11:15])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def descendants(root_pid: int) -> set[int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
 from collections import Counter
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 import requests
 
 from tests.api.client import eventually
+from tests.e2e.remains import command, remains
 from tests.e2e.service import Service
 
 ENDED = ("terminated", "failed", "timeout")
@@ -106,34 +106,3 @@ def kinds(service: Service) -> Counter[str]:
     if lively != ['sandbox_containers{status="warm"} 2.0']:
         return Counter()
     return Counter(line.split()[0] for line in remains(service))
-
-
-def remains(service: Service) -> list[str]:
-    """All that a sandbox of this service may leave: processes, mounts, folders, cgroups, containers."""
-    state = str(service.state)
-    found = [f"mount {line.split()[1]}" for line in Path("/proc/mounts").read_text().splitlines() if state in line]
-    found += [f"folder {path}" for path in service.state.glob("sandboxes/*/*/*")]
-    found += [f"process {entry.name}" for entry in Path("/proc").glob("[0-9]*") if is_sandbox(command(entry), state)]
-    loops = subprocess.run(["losetup", "-a"], capture_output=True, text=True).stdout.splitlines()
-    found += [f"loop {line}" for line in loops if state in line]
-    instance = (service.state / "instance-id").read_text().strip()[:12]
-    found += [
-        f"cgroup {folder}" for folder, _, _ in os.walk("/sys/fs/cgroup") if instance in folder and "sbx-" in folder
-    ]
-    if service.runtime == "docker":
-        rows = docker.from_env().containers.list(
-            all=True, filters={"label": f"sbx.instance={instance}"}, ignore_removed=True
-        )
-        found += [f"container {row.short_id}" for row in rows]
-    return found
-
-
-def is_sandbox(line: str, state: str) -> bool:
-    return "bwrap" in line and state in line
-
-
-def command(entry: Path) -> str:
-    try:
-        return (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    except OSError:
-        return ""
