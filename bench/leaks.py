@@ -42,6 +42,8 @@ def leaks(bench: Bench, count: int) -> None:
     volumes, opened = remains.volumes(), _opened(bench)
     chaos = _Chaos(bench, count, kill=True)
     chaos.run()
+    unended = "SELECT count(*) FROM sessions_app_session WHERE ended_at IS NULL"
+    bench.await_that(lambda: bench.operator.one(unended) == 0, 180, "every session has ended")
     bench.settle_down()
     rows = bench.operator.rows("SELECT name, ref FROM runtime_container WHERE status = 'removed'")
     found = remains.traces(bench.service, {word for row in rows for word in row if word})
@@ -54,10 +56,8 @@ def leaks(bench: Bench, count: int) -> None:
         bench.report.figure(f"left: {kind}", number, "")
     bench.report.figure("descriptors of all our processes, before", before, "")
     bench.report.figure("descriptors of all our processes, after", after, "")
-    unended = bench.operator.one("SELECT count(*) FROM sessions_app_session WHERE ended_at IS NULL")
     bar = bench.report.bar
     bar(f"left of {count} sessions with chaos, of all kinds", sum(found.values()), 0, 0)
-    bar("sessions of them that never ended", unended, 0, 0)
     bar("descriptors more than before, a session", max(0, after - before) / count, 0.1, 0)
 
 

@@ -23,6 +23,7 @@ class Options(argparse.Namespace):
     warm_node: int
     figures: bool
     egress_port: int
+    address_space: int
     role: str
     fd: int
 
@@ -65,6 +66,7 @@ def parse(arguments: list[str]) -> Options:
     parser.add_argument("--warm-node", type=int, choices=range(5), default=0)
     parser.add_argument("--figures", action="store_true")
     parser.add_argument("--egress-port", type=_port, default=0)
+    parser.add_argument("--address-space", type=int, default=0)
     # How PID 1 starts a replacement for a helper that died; of no use by hand.
     parser.add_argument("--role", choices=("main", "zygote", "files", "relay"), default="main", help=argparse.SUPPRESS)
     parser.add_argument("--fd", type=int, default=-1, help=argparse.SUPPRESS)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import NoReturn
 
+from executor.privileges import unlimit_address_space
+
 # Read at import: the user's uid need not be able to look into our folder.
 with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "node_runner.js"), encoding="utf-8") as _file:
     SOURCE = _file.read()
@@ -31,4 +33,5 @@ def become_node(site: str, spec: int, result: int, go: int | None) -> NoReturn:
     node = find_node(site)
     if node is None:
         raise FileNotFoundError("there is no node in this sandbox")
+    unlimit_address_space()
     os.execv(node, [node, "-e", SOURCE, "cold" if go is None else "warm"])  # noqa: S606

@@ -44,11 +44,15 @@ class Workspace:
             if create:
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(name, 0o2775, dir_fd=fd)
-            return self.granted(path, lambda: os.open(name, FOLDER_FLAGS, dir_fd=fd))
+            child = self.granted(path, lambda: os.open(name, FOLDER_FLAGS, dir_fd=fd))
         except OSError as error:
             if error.errno in (errno.ENOTDIR, errno.ELOOP) and create and _is_regular(fd, name):
                 raise Fault("conflict", "a file is in the way") from None
             raise as_fault(error) from None
+        if not _is_entry(fd, name, child):
+            os.close(child)
+            raise _NO_FILE
+        return child
 
     def granted(self, path: list[str], attempt: Callable[[], T]) -> T:
         """Tries again, once, when the user has shut us out and PID 1 has opened the door."""
@@ -134,6 +138,15 @@ def _folder_is_before(name: str, level: int, after: list[str]) -> bool:
 def _file_is_before(name: str, level: int, after: list[str]) -> bool:
     """The same of a file, or whether it is that very one."""
     return level < len(after) - 1 or name <= after[level]
+
+
+def _is_entry(fd: int, name: str, child: int) -> bool:
+    """Whether that name is `child` itself, not a link to it: gVisor's of 2022 follows links to folders in spite of O_NOFOLLOW."""
+    try:
+        listed, opened = os.stat(name, dir_fd=fd, follow_symlinks=False), os.fstat(child)
+    except OSError:
+        return False
+    return (listed.st_dev, listed.st_ino) == (opened.st_dev, opened.st_ino)
 
 
 def _is_regular(fd: int, name: str) -> bool:

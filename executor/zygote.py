@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 from executor import child, python_runner
 from executor.cli import Options
 from executor.linux import cpu_seconds, receive_message, send_message, seqpacket_pair
+from executor.privileges import limit_address_space
 
 # Imported so early because almost every run needs them; they cost little.
 COMMON = ("datetime", "functools", "math", "random", "re", "typing")
@@ -29,6 +30,8 @@ SINGLE_THREADED = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS",
 
 def serve(options: Options, sock: socket.socket) -> None:
     errors = _preload(options)
+    if options.address_space:
+        limit_address_space(options.address_space)
     wake_read, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)

@@ -16,7 +16,7 @@ import docker
 import docker.errors
 import requests
 
-RUNSC = {"path": "/usr/bin/runsc", "runtimeArgs": ["--host-uds=create", "--network=none"]}
+RUNSC = {"path": "/usr/bin/runsc", "runtimeArgs": ["--host-uds=create", "--network=none", "--oci-seccomp"]}
 START_TIMEOUT = 60.0
 
 

@@ -20,7 +20,7 @@ PATIENCE = 10
 """Seconds that the engine may take for an answer."""
 RECOMMENDED = {"Engine": (29, 5, 1), "runc": (1, 3, 6)}
 """Versions without known ways out. Distributions mend older ones in place, so that these are advice."""
-RUNSC_ARGUMENTS = frozenset({"--host-uds=create", "--network=none"})
+RUNSC_ARGUMENTS = frozenset({"--host-uds=create", "--network=none", "--oci-seccomp"})
 
 
 def ask(url: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -90,7 +90,7 @@ def _gvisor(info: dict[str, Any]) -> Finding:
         return weak("gVisor", words, f"Where you want it: apt-get install runsc, and in daemon.json {entry}")
     if not arguments >= RUNSC_ARGUMENTS:
         lacking = ", ".join(sorted(RUNSC_ARGUMENTS - arguments))
-        words = f"The engine's runsc lacks {lacking}: its sandboxes can't be reached."
+        words = f"The engine's runsc lacks {lacking}: its sandboxes can't be reached, or are refused."
         return problem("gVisor", words, f"In daemon.json: {entry}")
     return ok("gVisor", 'Templates may have oci_runtime "runsc".')
 

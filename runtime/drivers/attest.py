@@ -30,8 +30,8 @@ class Expectation:
     """What the executor should see.
 
     `mounts` are the targets that may be there, with all below them, besides the system's own and the sandbox's.
-    `gvisor`: its kernel shows neither no-new-privileges, the filter, nor the types and most options of mounts, so these
-    are not asked for (runsc applies the last two itself: each sandbox has a kernel of its own).
+    `gvisor`: its kernel shows neither no-new-privileges nor the types and most options of mounts, so these are not asked
+    for (runsc applies the options itself: each sandbox has a kernel of its own).
     """
 
     workspace_type: str
@@ -83,7 +83,7 @@ def executor_mismatches(report: SelfReport, expected: Expectation) -> list[str]:
         f"permitted capabilities {report.cap_prm:x}": report.cap_prm == bits,
         f"bounding capabilities {report.cap_bnd:x}": report.cap_bnd == bits,
         "privileges can be gained": report.no_new_privs == 1 or expected.gvisor,
-        f"seccomp mode {report.seccomp}": report.seccomp == SECCOMP_FILTER or expected.gvisor,
+        f"seccomp mode {report.seccomp}": report.seccomp == SECCOMP_FILTER,
         "the root file system can be written": _root_is_read_only(report, expected.gvisor),
         f"interfaces {list(report.interfaces)}": set(report.interfaces) <= {"lo"},
     }
@@ -138,7 +138,7 @@ def isolation(report: SelfReport, driver: str, runtime: str, gvisor: bool = Fals
         "user_uid": report.user_uid,
         "capabilities": list(layout.CAPABILITIES),
         "no_new_privileges": None if gvisor else report.no_new_privs == 1,
-        "seccomp": None if gvisor else "filter",
+        "seccomp": "filter",
         "root_filesystem": "read-only",
         "network": "none",
         "interfaces": list(report.interfaces),

@@ -21,7 +21,7 @@ from docker import APIClient
 
 from runtime.drivers import attest, cgroups, layout, policy, workspace
 from runtime.drivers.boot import wait_until_ready
-from runtime.drivers.docker_spec import PEERS_UNKNOWN, HostFacts, changeable, container_body
+from runtime.drivers.docker_spec import OWN_KERNEL, HostFacts, changeable, container_body
 from runtime.drivers.errors import (
     AttestationFailed,
     BootFailed,
@@ -100,7 +100,7 @@ class DockerDriver:
             container = self._container(name)
             if container is None or not container["State"]["Running"]:
                 raise SandboxNotFound(f"no running sandbox {name}")
-            if container["HostConfig"]["Runtime"] in PEERS_UNKNOWN:
+            if container["HostConfig"]["Runtime"] in OWN_KERNEL:
                 raise RuntimeUnsupported(
                     f"{container['HostConfig']['Runtime']} can't change limits of a running sandbox."
                 )
@@ -193,7 +193,7 @@ class DockerDriver:
         health = wait_until_ready(
             folder.socket, ref, end, alive=lambda: self._running(ref), log=lambda: self.logs(spec.name, tail=50)
         )
-        gvisor = spec.oci_runtime in PEERS_UNKNOWN
+        gvisor = spec.oci_runtime in OWN_KERNEL
         disk = "ext4" if mounts else "tmpfs"
         expected = attest.Expectation(disk, frozenset({0, os.getegid()}), ENGINE_MOUNTS, gvisor)
         wrong = attest.executor_mismatches(health.attestation, expected)
@@ -251,7 +251,7 @@ class DockerDriver:
         if spec.oci_runtime not in info.get("Runtimes", {}):
             raise RuntimeUnsupported(
                 f"This Docker engine has no runtime {spec.oci_runtime!r}: add it to `runtimes` in its daemon.json"
-                " (runsc with the runtimeArgs --host-uds=create and --network=none)."
+                " (runsc with the runtimeArgs --host-uds=create, --network=none and --oci-seccomp)."
             )
         apparmor = any(option.startswith("name=apparmor") for option in info.get("SecurityOptions") or ())
         return HostFacts(instance=self._instance, gid=os.getegid(), mounts_workspace=mounts, apparmor=apparmor)

@@ -10,6 +10,7 @@ from typing import Any
 
 from runtime.drivers import layout, seccomp
 from runtime.drivers.attest import MASKED, READ_ONLY
+from runtime.drivers.docker_spec import OWN_KERNEL
 
 Rule = Callable[[Any], bool]
 
@@ -30,9 +31,9 @@ def _capabilities(wanted: tuple[str, ...]) -> Rule:
     return lambda value: {str(name).removeprefix("CAP_") for name in value or ()} == set(wanted)
 
 
-def _security(value: Any) -> bool:
+def _security(value: Any, own_kernel: bool) -> bool:
     options = set(value or ())
-    return "no-new-privileges" in options and f"seccomp={seccomp.profile_text()}" in options
+    return "no-new-privileges" in options and f"seccomp={seccomp.profile_text(own_kernel)}" in options
 
 
 def _scratch(value: Any) -> bool:
@@ -67,7 +68,6 @@ HOST: dict[str, Rule] = {
     "Privileged": _nothing,
     "CapDrop": _capabilities(("ALL",)),
     "CapAdd": _capabilities(layout.CAPABILITIES),
-    "SecurityOpt": _security,
     "ReadonlyRootfs": _is(True),
     "Tmpfs": _scratch,
     "ShmSize": lambda value: _positive(value) and value <= layout.SHM_SIZE,
@@ -123,6 +123,8 @@ def mismatches(inspected: dict[str, Any]) -> list[str]:
         for field, holds in CONFIG.items()
         if not holds(config.get(field))
     ]
+    if not _security(host.get("SecurityOpt"), host.get("Runtime") in OWN_KERNEL):
+        found.append(f"HostConfig.SecurityOpt must not be {host.get('SecurityOpt')!r}")
     if host.get("MemorySwap") != host.get("Memory"):
         found.append("HostConfig.MemorySwap must be the memory limit: no swap")
     return [words[:200] for words in found]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import stat
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,41 @@ from typing import Any
 PROFILE = Path(__file__).with_name("seccomp.json")
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 """Names of the machines that the profile knows, by Linux and as Docker calls them."""
+FILE_TYPE = 0o170000
+"""The bits of a mode that say what kind of file it is."""
 
 
 @cache
-def profile_text() -> str:
-    """The profile as compact JSON: what the Engine API takes inline."""
-    return json.dumps(json.loads(PROFILE.read_text()), separators=(",", ":"))
+def profile_text(own_kernel: bool = False) -> str:
+    """The profile as compact JSON: what the Engine API takes inline. `own_kernel`: the one for gVisor, see `_for_gvisor`."""
+    profile = json.loads(PROFILE.read_text())
+    return json.dumps(_for_gvisor(profile) if own_kernel else profile, separators=(",", ":"))
+
+
+def _for_gvisor(profile: dict[str, Any]) -> dict[str, Any]:
+    """With what its kernel does not refuse by itself, as the host's does.
+
+    - It knows one answer to what is refused, EPERM, but programs start threads by another call only where clone3 answers ENOSYS.
+      So clone3 is left to its kernel, which has none, or one whose namespaces are not the host's.
+    - Priorities and cores are a process's own business alone, and no device files are made.
+    """
+    first, *others = profile["syscalls"]
+    moved = {"setpriority", "sched_setaffinity", "mknod", "mknodat"}
+    allowed = [{**first, "names": [*(name for name in first["names"] if name not in moved), "clone3"]}]
+    allowed += [_allowed("setpriority", 1, 0), _allowed("sched_setaffinity", 0, 0)]
+    for kind in (0, stat.S_IFREG, stat.S_IFIFO, stat.S_IFSOCK):
+        allowed += [_allowed("mknod", 1, kind, FILE_TYPE), _allowed("mknodat", 2, kind, FILE_TYPE)]
+    others = [{**rule, "names": [name for name in rule["names"] if name != "clone3"]} for rule in others]
+    return {**profile, "syscalls": allowed + others}
+
+
+def _allowed(name: str, index: int, value: int, mask: int = 0) -> dict[str, Any]:
+    """That call where its argument is so, under `mask` if there is one."""
+    if mask:
+        argument = {"index": index, "value": mask, "valueTwo": value, "op": "SCMP_CMP_MASKED_EQ"}
+    else:
+        argument = {"index": index, "value": value, "valueTwo": 0, "op": "SCMP_CMP_EQ"}
+    return {"names": [name], "action": "SCMP_ACT_ALLOW", "args": [argument]}
 
 
 @cache

@@ -7,6 +7,7 @@ import os
 import pytest
 
 from tests.containment import matrix
+from tests.containment.cases import cases
 
 TIMES = 20
 IMAGE = "sandbox/base:bookworm"
@@ -19,7 +20,7 @@ OPEN_ELSEWHERE = {"A1", "A3", "A5", "A7", "A8", "A10", "A14", "A15", "A38", "A39
 def test_docker(tmp_path, docker_images):
     target = matrix.docker(docker_images(), tmp_path / "state")
     try:
-        tried = {case.number: words for case, words in matrix.tried(target, matrix.cases(TIMES))}
+        tried = {case.number: words for case, words in matrix.tried(target, cases(TIMES))}
     finally:
         target.close()
     assert {number: words for number, words in tried.items() if words != matrix.HELD} == {}
@@ -30,7 +31,7 @@ def test_docker(tmp_path, docker_images):
 def test_bubblewrap(tmp_path):
     target = matrix.bubblewrap(matrix.bubblewrap_image(tmp_path / "image"), tmp_path / "state")
     try:
-        tried = {case.number: words for case, words in matrix.tried(target, matrix.cases(TIMES))}
+        tried = {case.number: words for case, words in matrix.tried(target, cases(TIMES))}
     finally:
         target.close()
     assert {number: words for number, words in tried.items() if words != matrix.HELD} == {}
@@ -41,7 +42,7 @@ def test_bubblewrap(tmp_path):
 def test_the_cases_see_what_is_open(docker_images):
     target = matrix.Plain("plain", docker_images(), dict(os.environ))
     try:
-        tried = {case.number: words for case, words in matrix.tried(target, matrix.cases(1))}
+        tried = {case.number: words for case, words in matrix.tried(target, cases(1))}
     finally:
         target.close()
     held = {number for number, words in tried.items() if words == matrix.HELD}

@@ -14,7 +14,7 @@ GOOD_INFO = {
     "SecurityOptions": ["name=seccomp,profile=default", "name=userns", "name=apparmor"],
     "Runtimes": {
         "runc": {},
-        "runsc": {"path": "runsc", "runtimeArgs": ["--host-uds=create", "--network=none"]},
+        "runsc": {"path": "runsc", "runtimeArgs": ["--host-uds=create", "--network=none", "--oci-seccomp"]},
     },
     "Driver": "overlay2",
     "SwapLimit": True,

@@ -26,6 +26,7 @@ EXECUTOR = Path(__file__).parents[2] / "executor"
 BASE_IMAGE = "sandbox/base:bookworm"
 OCI_RUNTIME = os.environ.get("TEST_OCI_RUNTIME", "runc")
 """`python -m tests.gvisor` runs the contract suite with runsc."""
+GVISOR = OCI_RUNTIME == "runsc"
 
 
 @dataclass
@@ -64,7 +65,7 @@ def docker_images():
     def build(main=None, base=BASE_IMAGE):
         if (main, base) not in made:
             tag = f"sandbox/driver-tests:{secrets.token_hex(6)}"
-            client.images.build(fileobj=_context(main, base), custom_context=True, tag=tag, rm=True)
+            client.images.build(fileobj=context(main, base), custom_context=True, tag=tag, rm=True)
             made[main, base] = tag
         return made[main, base]
 
@@ -74,7 +75,8 @@ def docker_images():
     client.close()
 
 
-def _context(main, base):
+def context(main=None, base=BASE_IMAGE):
+    """What an image is built from."""
     context = io.BytesIO()
     with tarfile.open(fileobj=context, mode="w") as tar:
         _add(tar, "Dockerfile", f"FROM {base}\nCOPY executor /opt/sandbox/executor\n")

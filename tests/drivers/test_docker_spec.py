@@ -124,8 +124,12 @@ def test_what_changes_with_the_host():
 def test_what_changes_with_the_oci_runtime():
     spec = SandboxSpec(name="sbx-1", image="sha256:abc", oci_runtime="runsc")
     body = container_body(spec, FOLDER, FACTS)
-    assert body["HostConfig"]["Runtime"] == "runsc" and body["Entrypoint"][-1] == "--allow-any-peer"
-    assert "--preload" not in body["Entrypoint"]
+    assert body["HostConfig"]["Runtime"] == "runsc" and "--preload" not in body["Entrypoint"]
+    assert body["Entrypoint"][-3:] == ["--allow-any-peer", "--address-space", str(384 * MIB)]
+    # Processes are counted by its own kernel, which takes several tasks of the host's for each.
+    assert body["HostConfig"]["Ulimits"][-1] == {"Name": "nproc", "Soft": 41, "Hard": 41}
+    assert body["HostConfig"]["PidsLimit"] == 512 + 24 * 41
+    assert f"seccomp={seccomp.profile_text(own_kernel=True)}" in body["HostConfig"]["SecurityOpt"]
 
 
 def test_a_small_sandbox_keeps_memory_for_its_user():

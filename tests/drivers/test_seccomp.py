@@ -111,6 +111,20 @@ def test_socket_families():
     assert allowed == {1, 2, 10, 16} and allowed | refused == set(range(17)) and beyond == [16]
 
 
+def test_for_gvisor_clone3_is_left_to_its_kernel_and_what_that_does_not_refuse_is_bounded():
+    rules = json.loads(seccomp.profile_text(own_kernel=True))["syscalls"]
+    always = {name for rule in rules if rule["action"] == ALLOW and "args" not in rule for name in rule["names"]}
+    assert always - names(ALLOW) == {"clone3"}
+    assert names(ALLOW) - always - {"personality", "socket", "clone"} == {
+        "setpriority", "sched_setaffinity", "mknod", "mknodat"
+    }  # fmt: skip
+    assert not any("clone3" in rule["names"] for rule in rules if rule["action"] == REFUSE)
+    kinds = [rule["args"][0] for rule in rules if rule["names"] == ["mknodat"]]
+    assert {oct(item["valueTwo"]) for item in kinds} == {"0o0", "0o100000", "0o10000", "0o140000"}
+    assert {(item["index"], item["value"], item["op"]) for item in kinds} == {(2, 0o170000, "SCMP_CMP_MASKED_EQ")}
+    assert json.loads(seccomp.profile_text()) == PROFILE
+
+
 def test_it_compiles():
     pytest.importorskip("pyseccomp", exc_type=Exception)
     program = seccomp.compiled()
