@@ -172,6 +172,8 @@ def _claim(image: TemplateImage) -> bool:
 
 def _build(image: TemplateImage, recipe: Recipe, say: Say) -> None:
     def tell(line: str) -> None:
+        if not line:  # only asks whether to go on
+            return
         log.info("image_progress", template=recipe.template_id, runtime=image.runtime_type, step=line)
         TemplateImage.objects.filter(pk=image.pk, status=ImageStatus.BUILDING).update(detail=line)
         say(line)

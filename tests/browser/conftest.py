@@ -54,8 +54,9 @@ def service() -> Iterator[Service]:
 
 
 @pytest.fixture(scope="session")
-def browser(service: Service) -> Iterator[Browser]:
+def browser() -> Iterator[Browser]:
     """Debian's Chromium, headless. axe comes from npm, by the lock file."""
+    requirements.need("browser")
     npm.install()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=requirements.chromium(), args=FLAGS)
