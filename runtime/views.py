@@ -21,7 +21,7 @@ from runtime.services.nodes import driver_for
 from sandbox_platform import pagination
 from sandbox_platform.auth import key_of
 from sandbox_platform.errors import ApiError, invalid
-from sandbox_platform.openapi import LIMIT, OFFSET, TEXT, operation
+from sandbox_platform.openapi import LIMIT, OFFSET, TEXT, operation, whole
 from sandbox_platform.renderers import AnyAccept
 
 READ_ALL = "containers:read_all"
@@ -91,7 +91,7 @@ class ContainerLogsView(APIView):
         "get_container_logs", "Get container logs", tag="containers", responses=TEXT,
         errors=["ContainerNotFound", "RuntimeUnavailable"],
         parameters=[
-            OpenApiParameter("tail", int, description="The last so many lines: 1 to 10000, default 100."),
+            OpenApiParameter("tail", whole(1, 10000, 100), description="The last so many lines."),
             OpenApiParameter("since", dt.datetime, description="Only lines from then on."),
         ],
     )  # fmt: skip

@@ -36,9 +36,17 @@ PREFER = OpenApiParameter(
     description="`wait=N`, N up to 60: answer when it is done, or after N seconds at the latest.",
     examples=[OpenApiExample("wait", value="wait=30")],
 )  # fmt: skip
-WAIT = OpenApiParameter("wait", int, description="Wait up to so many seconds (0 to 60) for the end.")
-LIMIT = OpenApiParameter("limit", int, description="1 to 200, default 50.")
-OFFSET = OpenApiParameter("offset", int, description="From 0.")
+
+
+def whole(least: int, most: int | None = None, default: int | None = None) -> dict[str, Any]:
+    """The schema of a whole number."""
+    bounds = {"type": "integer", "minimum": least, "maximum": most, "default": default}
+    return {name: value for name, value in bounds.items() if value is not None}
+
+
+WAIT = OpenApiParameter("wait", whole(0, 60, 0), description="Wait up to so many seconds for the end.")
+LIMIT = OpenApiParameter("limit", whole(1, 200, 50), description="How many, at most.")
+OFFSET = OpenApiParameter("offset", whole(0, 10**9, 0), description="How many to pass over.")
 
 
 def operation(

@@ -53,12 +53,16 @@ ANSWERS = {"200": "Done.", "201": "Made; `Location` names it.", "204": "Done; no
 
 def describe(result: dict[str, Any], generator: Any, request: Any, public: bool) -> dict[str, Any]:
     """drf-spectacular's hook. What is described already stays as it is."""
-    for title, schema in result.get("components", {}).get("schemas", {}).items():
+    schemas = result.get("components", {}).get("schemas", {})
+    for title, schema in schemas.items():
         if "properties" in schema and not title.endswith("Request"):
             # Answers have all their fields, whatever a column's default says: clients need not doubt each.
             schema["required"] = sorted(schema["properties"])
         elif "properties" in schema:
             schema["additionalProperties"] = False  # what is unknown is refused, never ignored
+            # Of a change, what the whole needs may be left out, but not be null.
+            whole = schemas.get(title.removeprefix("Patched"), schema)
+            _let_null_mean_absent(schema, whole.get("required", []))
         for name, field in schema.get("properties", {}).items():
             if not field.get("description") and name in FIELDS:
                 schema["properties"][name] = _described(field, FIELDS[name])
@@ -73,7 +77,19 @@ def describe(result: dict[str, Any], generator: Any, request: Any, public: bool)
     return result
 
 
+def _let_null_mean_absent(schema: dict[str, Any], needed: list[str]) -> None:
+    """As `StrictSerializer` does. Not in forms, whose fields are text."""
+    if any(field.get("format") == "binary" for field in schema["properties"].values()):
+        return
+    for name, field in schema["properties"].items():
+        if name not in needed:
+            schema["properties"][name] = {**_wrapped(field), "nullable": True}
+
+
 def _described(field: dict[str, Any], words: str) -> dict[str, Any]:
+    return {**_wrapped(field), "description": words}
+
+
+def _wrapped(field: dict[str, Any]) -> dict[str, Any]:
     """Beside a `$ref` nothing else counts in OpenAPI 3.0: it is wrapped."""
-    reference = {"allOf": [{"$ref": field["$ref"]}]} if "$ref" in field else field
-    return {**reference, "description": words}
+    return {"allOf": [{"$ref": field["$ref"]}]} if "$ref" in field else field

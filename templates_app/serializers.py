@@ -147,6 +147,12 @@ class TemplateIn(StrictSerializer):
         return {**values.pop("default_resources", {}), **values}
 
 
+class TemplateReplacement(TemplateIn):
+    """A template as it is replaced: its id stands in the path already."""
+
+    id = Text(required=False, max_length=63, validators=[SLUG], help_text="As in the path, or nothing.")
+
+
 class TemplateList(serializers.Serializer):
     """A page of templates."""
 

@@ -16,7 +16,7 @@ from sandbox_platform.idempotency import once
 from sandbox_platform.openapi import IDEMPOTENCY_KEY, LIMIT, OFFSET, operation
 from templates_app import curation
 from templates_app.models import Template
-from templates_app.serializers import TemplateIn, TemplateList, TemplateOut
+from templates_app.serializers import TemplateIn, TemplateList, TemplateOut, TemplateReplacement
 
 WRITE = "templates:write"
 
@@ -93,7 +93,7 @@ class TemplateView(APIView):
         """Deprecated ones too."""
         return Response(TemplateOut(find(template_id)).data)
 
-    @operation("replace_template", "Replace a template", tag="templates", request=TemplateIn, responses={200: TemplateOut},
+    @operation("replace_template", "Replace a template", tag="templates", request=TemplateReplacement, responses={200: TemplateOut},
                errors=["Forbidden", "TemplateNotFound"])  # fmt: skip
     def put(self, request: Request, template_id: str) -> Response:
         """What is not named goes back to its default. Live sessions keep what they started with."""

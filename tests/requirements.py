@@ -18,6 +18,7 @@ from django.conf import settings
 from runtime.drivers.bubblewrap import BubblewrapDriver
 from runtime.drivers.errors import DriverError
 from runtime.egress import squid
+from tests import postgres
 
 REQUIRED = frozenset(filter(None, os.environ.get("REQUIRE", "").split(",")))
 
@@ -46,6 +47,11 @@ def bubblewrap_missing() -> str:
 def postgres_missing() -> str:
     """Why this is not PostgreSQL, or nothing: the runner makes a pass on each database."""
     return "" if settings.DATABASES["default"]["ENGINE"].endswith("postgresql") else "needs PostgreSQL"
+
+
+def postgres_server_missing() -> str:
+    """Why no PostgreSQL can be started, or nothing."""
+    return "" if postgres.binaries() else "no PostgreSQL server is installed"
 
 
 def chromium() -> str:
@@ -87,6 +93,7 @@ CHECKS = {
     "docker": docker_missing,
     "bubblewrap": bubblewrap_missing,
     "postgres": postgres_missing,
+    "postgres server": postgres_server_missing,
     "redis": redis_missing,
 }
 
@@ -94,7 +101,7 @@ CHECKS = {
 def need(what: str) -> None:
     """Skip the test, or fail it where REQUIRE names what is missing."""
     missing = CHECKS[what]()
-    if missing and what in REQUIRED and what != "postgres":
+    if missing and what.partition(" ")[0] in REQUIRED and what != "postgres":
         pytest.fail(f"REQUIRE names {what}: {missing}", pytrace=False)
     if missing:
         pytest.skip(missing)

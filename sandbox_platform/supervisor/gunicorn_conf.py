@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import uuid
 from typing import Any
 
 from django.conf import settings
+from gunicorn import util
 from gunicorn.glogging import Logger
 
+from sandbox_platform.errors import ApiError
 from sandbox_platform.supervisor.lineage import die_with
 
 _host = f"[{settings.WEB_HOST}]" if ":" in settings.WEB_HOST else settings.WEB_HOST
@@ -33,6 +37,18 @@ class JsonLogger(Logger):
 
 
 logger_class = JsonLogger
+
+
+def refuse(sock: Any, status: int, reason: str, words: str) -> None:
+    """What is no HTTP that can be read (a request line that is too long, say) gets the API's envelope too, not gunicorn's page."""
+    error = ApiError("InternalError" if status == 500 else "InvalidParameter", words or reason)
+    body = json.dumps(error.body(uuid.uuid4().hex)).encode()
+    head = f"HTTP/1.1 {error.status} {'Bad Request' if error.status == 400 else reason}\r\nConnection: close\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    util.write_nonblock(sock, head.encode() + body)
+
+
+util.write_error = refuse
 
 
 def post_fork(server: Any, worker: Any) -> None:
