@@ -9,18 +9,22 @@ from typing import Any
 from django.contrib import admin
 from django.contrib.admin import SimpleListFilter
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest, JsonResponse
+from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from executions_app.models import Execution, ExecutionStatus
 from executions_app.serializers import as_text
-from executions_app.services import submit
+from executions_app.services import drive, submit
+from executions_app.services.so_far import so_far
 from sandbox_platform.admin_actions import Act
 from sandbox_platform.admin_base import Card, WatchedAdmin
 from sandbox_platform.admin_lists import SinceFilter
-from sandbox_platform.admin_show import as_json, badge, code, inert, link, moment, pre, table, timeline
+from sandbox_platform.admin_show import SHOWN, as_json, badge, code, inert, link, moment, pre, table, timeline
+from sandbox_platform.models import Process
 
+WAITING = "Nothing yet."
 LARGE = ("code", "event", "stdin", "args", "env_sealed", "stdout", "stderr", "return_value", "artifacts")
 FAULTS = (
     "ExecException", "ExecTimeout", "ExecCancelled", "ExecLost", "ExecOutOfMemory", "ExecOutputLimit", "ExecInvalidResult",
@@ -79,6 +83,27 @@ class ExecutionAdmin(WatchedAdmin):
             return rows.select_related("session__container", "project")
         return rows.defer(*LARGE, "error", "session__labels", "session__env_sealed", "session__status_detail")
 
+    def get_urls(self) -> list[URLPattern]:
+        """And the output while it grows."""
+        live = path("<path:object_id>/live.json", self.admin_site.admin_view(self.live_view), name="execution_live")
+        return [live, *super().get_urls()]
+
+    def live_url(self, row: Execution) -> str:
+        """Until it is done."""
+        if row.done:
+            return ""
+        return f"{reverse('admin:execution_live', args=[row.pk])}?status={row.status}"
+
+    def live_view(self, request: HttpRequest, object_id: str) -> JsonResponse:
+        """State and output; the page is made anew when it begins and when it is done."""
+        row = self.get_queryset(request).filter(pk=object_id).first()
+        if row is None or not self.has_view_permission(request, row):
+            raise Http404
+        said = so_far(row, SHOWN) if row.status == ExecutionStatus.RUNNING else {"stdout": b"", "stderr": b""}
+        fields = {name: inert(as_text(data)[:SHOWN]) or WAITING for name, data in said.items()}
+        changed = row.status != request.GET.get("status", row.status)
+        return JsonResponse({"fields": {"status": row.status, **fields}, "reload": row.done or changed})
+
     @admin.display(description="Status")
     def state(self, execution: Execution) -> SafeString:
         """In colour."""
@@ -106,8 +131,8 @@ class ExecutionAdmin(WatchedAdmin):
             Card("Run", table(_facts(row))),
             Card("Timeline", timeline(_steps(row))),
             Card("Code", code(row.code, row.language, "Code"), wide=True),
-            Card("Standard output", _output(row.stdout, row.stdout_omitted, "Standard output"), wide=True),
-            Card("Standard error", _output(row.stderr, row.stderr_omitted, "Standard error"), wide=True),
+            Card("Standard output", _output(row, "stdout", "Standard output"), wide=True),
+            Card("Standard error", _output(row, "stderr", "Standard error"), wide=True),
             Card("Event", code(row.event, "json", "Event")),
             Card("Return value", code(row.return_value or "", "json", "Return value")),
         ]
@@ -122,12 +147,13 @@ class ExecutionAdmin(WatchedAdmin):
 
 def _facts(row: Execution) -> list[tuple[str, Any]]:
     return [
-        ("Status", badge(row.status)), ("Session", link(row.session)), ("Container", link(row.session.container)),
+        ("Status", _status(row)), ("Session", link(row.session)), ("Container", link(row.session.container)),
         ("Project", row.project), ("Language", row.language), ("Exit code", "–" if row.exit_code is None else row.exit_code),
         ("Wall time", _amount(row.duration_ms, "ms")), ("CPU time", _amount(row.cpu_time_ms, "ms")),
         ("Peak memory", _amount(row.peak_memory_mb, "MB")), ("Time-out", f"{row.timeout} s"),
-        ("Arguments", inert(json.dumps(row.args, ensure_ascii=False))[:2000]),
-        ("Working directory", inert(row.working_directory) or "/workspace"), ("Attempt", row.attempt),
+        ("Arguments", inert(json.dumps(row.args, ensure_ascii=False))[:2000] if row.args else "–"),
+        ("Working directory", inert(row.working_directory) or "/workspace"), ("Attempt", _attempt(row)),
+        ("Followed by", _driver(row)), ("Taken over", _takeovers(row)),
         ("Request id", inert(row.request_id) or "–"),
     ]  # fmt: skip
 
@@ -143,7 +169,38 @@ def _amount(value: float | None, unit: str) -> str:
     return "–" if value is None else f"{value:,.1f} {unit}"
 
 
-def _output(data: bytes, omitted: int, label: str) -> SafeString:
+def _status(row: Execution) -> SafeString:
+    return format_html('<span class="badge badge-{}" data-field="status">{}</span>', row.status, row.status)
+
+
+def _attempt(row: Execution) -> SafeString | str:
+    if row.attempt == 1:
+        return f"1 of {drive.MAX_ATTEMPTS if row.retry_lost else 1}"
+    return format_html(
+        "{} {} of {}: it was lost and begun anew", badge("retried", "warn"), row.attempt, drive.MAX_ATTEMPTS
+    )
+
+
+def _driver(row: Execution) -> SafeString | str:
+    """The process that has its lease, or had it at the end."""
+    process = Process.objects.filter(pk=row.driver).first() if row.driver else None
+    return link(process)
+
+
+def _takeovers(row: Execution) -> SafeString | str:
+    if not row.takeovers:
+        return "never"
+    times = "once" if row.takeovers == 1 else f"{row.takeovers} times"
+    return format_html(
+        "{} {}: the process that followed it had died, another went on", badge("taken over", "warn"), times
+    )
+
+
+def _output(row: Execution, stream: str, label: str) -> SafeString:
+    if not row.done:
+        box = '<pre class="code" tabindex="0" role="log" aria-label="{}" data-field="{}">{}</pre>'
+        return format_html(box, label, stream, WAITING)
+    data, omitted = getattr(row, stream), getattr(row, f"{stream}_omitted")
     body = pre(as_text(data), label)
     note = format_html('<p class="cut">{} bytes between the first and the last part were not kept.</p>', omitted)
     return format_html("{}{}", body, note if omitted else "")

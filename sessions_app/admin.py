@@ -125,7 +125,13 @@ class SessionAdmin(WatchedAdmin):
             "id", "status", "language", "duration_ms", "created_at", "session_id"
         )[:RECENT]  # type: ignore[attr-defined]
         rows = [
-            (link(run), badge(run.status), run.language, f"{run.duration_ms or 0:,.1f} ms", moment(run.created_at))
+            (
+                link(run),
+                badge(run.status),
+                run.language,
+                "–" if run.duration_ms is None else f"{run.duration_ms:,.1f} ms",
+                moment(run.created_at),
+            )
             for run in runs
         ]
         heads = ["Execution", "Status", "Language", "Took", "Created"]

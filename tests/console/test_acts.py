@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import pytest
+from django.contrib.admin import site
 from django.contrib.admin.models import LogEntry
+from django.contrib.admin.utils import quote
 from django.contrib.auth.models import User
 from django.contrib.messages import get_messages
 from django.test import Client
 from django_q.models import OrmQ
 
 from runtime.models import ContainerStatus
-from tests.factories import ContainerFactory, ExecutionFactory, SessionFactory
+from sandbox_platform.models import ApiKey
+from tests.factories import (
+    ContainerFactory,
+    ExecutionFactory,
+    SessionFactory,
+    TemplateBuildFactory,
+    TemplateVersionFactory,
+)
 
 
 def said(answer) -> str:
@@ -42,6 +51,35 @@ def test_a_post_without_the_token_of_its_form_does_nothing(admin, session):
     assert strict.post(f"/admin/sessions_app/session/{session.pk}/do/terminate/").status_code == 403
     session.refresh_from_db()
     assert not session.ended
+
+
+def test_whatever_is_asked_only_a_post_with_its_token_does_anything(admin, session):
+    """Every act of every model: GET asks and changes nothing; without the token of the form, POST is refused."""
+    ExecutionFactory(session=session, status="running")
+    TemplateBuildFactory(version=TemplateVersionFactory(template=session.template))
+    ApiKey.issue(session.project, "ci")
+    strict = Client(enforce_csrf_checks=True)
+    strict.force_login(User.objects.get(username="root"))
+    tried = set()
+    for model, pages in site._registry.items():
+        for act in getattr(pages, "acts", ()):
+            row = model._default_manager.first()
+            url = f"/admin/{model._meta.app_label}/{model._meta.model_name}/{quote(row.pk)}/do/{act.name}/"
+            before = model._default_manager.filter(pk=row.pk).values().get()
+            text = admin.get(url).content.decode()
+            assert "Keep things as they are" in text, url
+            assert "csrfmiddlewaretoken" in text, url
+            assert strict.post(url).status_code == 403, url
+            assert model._default_manager.filter(pk=row.pk).values().get() == before, url
+            tried.add(f"{model._meta.model_name}.{act.name}")
+    assert {
+        "session.terminate",
+        "container.kill",
+        "execution.cancel",
+        "apikey.revoke",
+        "templateversion.publish",
+    } <= tried
+    assert not LogEntry.objects.exists()
 
 
 def test_extending_takes_seconds_and_says_what_is_wrong_with_them(admin, session):

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import json
+import uuid
 
 import pytest
+from django.contrib.admin import site
+from django.contrib.admin.models import LogEntry
+from django.contrib.admin.utils import quote
+from django.contrib.auth.models import User
+from django.utils import timezone
+from django_q.models import Failure
 
+from console import trial
 from executions_app.models import Execution
 from sandbox_platform import crypto
 from sandbox_platform.admin_show import SHOWN, code, inert, pre
-from sandbox_platform.models import ApiKey
+from sandbox_platform.models import ApiKey, Process
 from sessions_app.models import Session
-from tests.factories import ExecutionFactory, ProjectFactory, SessionFactory, TemplateFactory
+from tests.factories import (
+    ExecutionFactory,
+    ProjectFactory,
+    SessionFactory,
+    TemplateBuildFactory,
+    TemplateFactory,
+    TemplateVersionFactory,
+)
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(1)>\x1b[31mred\x1b[0m\u202eesrever"
 SECRET = "the-tenant-does-not-want-this-shown"
@@ -51,6 +66,59 @@ def test_what_a_tenant_wrote_is_text_on_every_page(admin, evil):
     shown = admin.get(pages[8]).content.decode()
     assert "\u202e" not in shown
     assert "␛[31mred" in shown
+
+
+def test_no_page_of_any_registered_model_lets_text_act(admin, evil):
+    """Every list and every row's page and act, those of apps of others too: a new model is looked at without being named here."""
+    version = TemplateVersionFactory(
+        template=evil.session.template, note=EVIL, spec={"name": EVIL, "description": EVIL, "npm_packages": [EVIL]}
+    )
+    TemplateBuildFactory(
+        version=version,
+        status="failed",
+        log=EVIL,
+        ref=EVIL,
+        digest=EVIL[:40],
+        packages=[EVIL],
+        smoke=[[EVIL, False, EVIL]],
+    )
+    Failure.objects.create(id="f" * 32, name=EVIL[:90], func=EVIL, args=(EVIL,), kwargs={}, result=EVIL, success=False,
+                           started=timezone.now(), stopped=timezone.now(), group=EVIL[:90])  # fmt: skip
+    Process.objects.create(id=uuid.uuid4(), kind=EVIL[:40], host=EVIL, pid=1)
+    root = User.objects.get(username="root")
+    LogEntry.objects.log_actions(root.pk, [evil.session.template], 2, change_message=EVIL)
+    looked = []
+    for model, pages in site._registry.items():
+        base = f"/admin/{model._meta.app_label}/{model._meta.model_name}/"
+        acts = [f"do/{act.name}/" for act in getattr(pages, "acts", ())]
+        rows = [f"{base}{quote(row.pk)}/" for row in model._default_manager.all()[:3]]
+        for page in [base, *(f"{row}{end}" for row in rows for end in ["change/", "history/", *acts])]:
+            answer = admin.get(page)
+            text = answer.content.decode()
+            assert answer.status_code in (200, 302), (page, answer.status_code)
+            assert "<script>alert" not in text, page
+            assert "<img src=x" not in text, page
+            assert SECRET not in text, page
+            looked.append(page)
+    assert any("templatebuild" in page and "change" in page for page in looked)
+    assert any("failure" in page and "change" in page for page in looked)
+    build = next(page for page in looked if "templatebuild" in page and "change" in page)
+    assert "␛[31mred" in admin.get(build).content.decode()
+
+
+def test_the_log_of_a_build_and_a_trial_s_output_are_text_also_while_they_come(admin, evil):
+    build = TemplateBuildFactory(
+        version=TemplateVersionFactory(template=evil.session.template), status="building", log=EVIL
+    )
+    fields = admin.get(f"/admin/templates_app/templatebuild/{build.pk}/live.json").json()["fields"]
+    assert "\x1b" not in fields["log"]
+    evil.project.name = trial.PROJECT
+    evil.project.save()
+    answer = admin.get(f"/admin/try/evil/{evil.pk}/live.json")
+    assert answer.headers["Content-Type"] == "application/json"
+    assert "\x1b" not in answer.content.decode() + "".join(answer.json()["fields"].values())
+    page = admin.get(f"/admin/try/evil/{evil.pk}/").content.decode()
+    assert "<script>alert" not in page
 
 
 def test_names_of_env_vars_are_shown_and_their_values_masked(admin, evil):
