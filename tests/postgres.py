@@ -32,44 +32,69 @@ def binaries() -> Path | None:
     return Path(on_path).parent if on_path else None
 
 
-@contextmanager
-def server(durable: bool = False) -> Iterator[str]:
-    """Its URL. `durable` as in service, with fsync; tests do without.
+class Server:
+    """One server in that folder, which must be there and is left there. `durable` as in service, with fsync; tests do without."""
 
-    Raises RuntimeError where there is no server to start, or it does not come up.
-    """
-    programs = binaries()
-    if programs is None:
-        raise RuntimeError("no PostgreSQL server is installed")
-    with tempfile.TemporaryDirectory(prefix="sbxpg-") as name:
-        folder, owner = Path(name), _owner()
+    def __init__(self, folder: Path, durable: bool = False) -> None:
+        self.url = f"postgresql://sandbox@{quote(str(folder), safe='')}/postgres"
+        self._folder, self._durable = folder, durable
+        self._programs = binaries()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def make(self) -> None:
+        """Its data. Raises RuntimeError where there is no server to start."""
+        if self._programs is None:
+            raise RuntimeError("no PostgreSQL server is installed")
+        folder, owner = self._folder, _owner()
         if owner:
             os.chown(folder, owner["user"], owner["group"])
-        init = [programs / "initdb", "-D", folder / "data", "-U", "sandbox", "-A", "trust", "-E", "UTF8", "--no-sync"]
+        init = [
+            self._programs / "initdb",
+            "-D",
+            folder / "data",
+            "-U",
+            "sandbox",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--no-sync",
+        ]
         done = subprocess.run(init, cwd=folder, capture_output=True, text=True, **owner)
         if done.returncode != 0:
             raise RuntimeError(f"initdb failed: {done.stderr.strip()[-500:]}")
-        options = [
-            "-c",
-            "listen_addresses=",
-            "-c",
-            f"fsync={'on' if durable else 'off'}",
-            "-c",
-            "max_connections=200",
-            "-k",
-            str(folder),
-        ]
-        with (folder / "log").open("wb") as log:
-            process = subprocess.Popen(
-                [programs / "postgres", "-D", folder / "data", *options], cwd=folder, stdout=log, stderr=log, **owner
-            )
+
+    def start(self) -> None:
+        """Until it answers. Raises RuntimeError where it does not."""
+        assert self._programs
+        fsync = f"fsync={'on' if self._durable else 'off'}"
+        options = ["-c", "listen_addresses=", "-c", fsync, "-c", "max_connections=200", "-k", str(self._folder)]
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._programs / "postgres", "-D", self._folder / "data", *options],
+                cwd=self._folder, stdout=log, stderr=log, **_owner(),
+            )  # fmt: skip
+        _await(self.url, self._process)
+
+    def stop(self, number: int = signal.SIGINT) -> None:
+        """SIGINT is "fast", it does not wait for clients; SIGQUIT is "immediate", as if the power had gone."""
+        if self._process is not None:
+            self._process.send_signal(number)
+            self._process.wait(30)
+            self._process = None
+
+
+@contextmanager
+def server(durable: bool = False) -> Iterator[str]:
+    """Its URL. Raises RuntimeError where there is no server to start, or it does not come up."""
+    with tempfile.TemporaryDirectory(prefix="sbxpg-") as name:
+        made = Server(Path(name), durable)
+        made.make()
         try:
-            url = f"postgresql://sandbox@{quote(str(folder), safe='')}/postgres"
-            _await(url, process)
-            yield url
+            made.start()
+            yield made.url
         finally:
-            process.send_signal(signal.SIGINT)  # "fast": does not wait for clients
-            process.wait(30)
+            made.stop()
 
 
 def _owner() -> dict[str, Any]:
