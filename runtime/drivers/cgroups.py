@@ -254,18 +254,50 @@ def detect(root: Path = ROOT) -> Cgroups:
     return CgroupsV2(root) if (root / "cgroup.controllers").exists() else CgroupsV1(root)
 
 
+# Of sandboxes whose groups an engine has made: found by a process in them, wherever the engine puts its groups.
+
+
 def oom_kills_of(pid: int, root: Path = ROOT) -> int:
     """How many processes were killed for want of memory in the group of that process; 0 where that can't be seen."""
+    folder, first = _memory_group_of(pid, root)
+    return _figure(folder, "memory.oom_control" if first else "memory.events", "oom_kill")
+
+
+def memory_peak_of(pid: int, root: Path = ROOT) -> int:
+    """The most bytes that the group of that process has held at a time; 0 where that can't be seen. Engines tell it on version 1 alone."""
+    folder, first = _memory_group_of(pid, root)
+    return _figure(folder, "memory.max_usage_in_bytes" if first else "memory.peak")
+
+
+def would_kill(pid: int, memory: int, root: Path = ROOT) -> bool:
+    """Whether a limit of so many bytes would end processes of that group: version 1 refuses one that can't be kept, 2 kills until it is."""
+    folder, first = _memory_group_of(pid, root)
+    return not first and _figure(folder, "memory.current") > memory
+
+
+def _memory_group_of(pid: int, root: Path) -> tuple[Path | None, bool]:
+    """The folder that counts its memory, and whether that is version 1's."""
     try:
-        for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
-            _, controllers, path = line.split(":", 2)
-            if controllers == "memory":
-                return _counter(root / "memory" / path.strip("/") / "memory.oom_control", "oom_kill")
-            if not controllers and (root / "cgroup.controllers").exists():
-                return _counter(root / path.strip("/") / "memory.events", "oom_kill")
+        lines = [line.split(":", 2) for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()]
+    except OSError:
+        return None, False
+    for _, controllers, path in lines:
+        if "memory" in controllers.split(","):
+            return root / "memory" / path.strip("/"), True
+    for _, controllers, path in lines:
+        if not controllers and (root / "cgroup.controllers").exists():
+            return root / path.strip("/"), False
+    return None, False
+
+
+def _figure(folder: Path | None, name: str, key: str = "") -> int:
+    """The number in that file, or behind `key` in it; 0 where there is none."""
+    if folder is None:
+        return 0
+    try:
+        return _counter(folder / name, key) if key else int((folder / name).read_text())
     except (OSError, ValueError):
         return 0
-    return 0
 
 
 def _make_folder(folder: Path) -> None:

@@ -107,6 +107,8 @@ class DockerDriver:
             wanted = changeable(resources)
             if all(container["HostConfig"].get(field) == value for field, value in wanted.items()):
                 return
+            if cgroups.would_kill(container["State"]["Pid"], resources.memory):
+                raise NoCapacity(f"{name} uses more than {resources.memory} bytes already")
             with self._engine(name) as api:
                 # Both memory limits together: the engine refuses one that would pass the other.
                 api.update_container(
@@ -170,7 +172,7 @@ class DockerDriver:
         return SandboxStats(
             cpu_seconds=figures["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9,
             memory_bytes=usage,
-            memory_peak_bytes=int(memory.get("max_usage", usage)),
+            memory_peak_bytes=cgroups.memory_peak_of(container["State"]["Pid"]) or int(memory.get("max_usage", usage)),
             pids=int((figures.get("pids_stats") or {}).get("current", 0)),
             oom_kills=cgroups.oom_kills_of(container["State"]["Pid"]),
         )

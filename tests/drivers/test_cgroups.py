@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -160,18 +159,48 @@ def test_removing_what_is_gone(tmp_path):
     cgroups.CgroupsV2(tmp_path).remove("none")
 
 
-def test_oom_kills_of_a_process(tmp_path):
-    groups = dict(line.split(":")[1:] for line in Path("/proc/self/cgroup").read_text().splitlines())
-    if "memory" in groups:
-        file = tmp_path / "memory" / groups["memory"].strip("/") / "memory.oom_control"
-    else:
-        (tmp_path / "cgroup.controllers").write_text("memory")
-        file = tmp_path / groups[""].strip("/") / "memory.events"
-    assert cgroups.oom_kills_of(os.getpid(), tmp_path) == 0
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("oom_kill 5\n")
-    assert cgroups.oom_kills_of(os.getpid(), tmp_path) == 5
-    assert cgroups.oom_kills_of(2**22, tmp_path) == 0
+@pytest.fixture
+def engine_made(tmp_path, monkeypatch):
+    """Of the group of a process that an engine has made: its folder below a tree of that version."""
+
+    def make(version):
+        record = tmp_path / "record"
+        path = {1: "7:pids:/docker/abc\n4:cpu,memory:/docker/abc\n0::/\n", 2: "0::/system.slice/docker-abc.scope\n"}[
+            version
+        ]
+        record.write_text(path)
+        original = cgroups.Path
+        monkeypatch.setattr(cgroups, "Path", lambda name: record if name == "/proc/7/cgroup" else original(name))
+        if version == 2:
+            (tmp_path / "cgroup.controllers").write_text("memory")
+        folder = tmp_path / {1: "memory/docker/abc", 2: "system.slice/docker-abc.scope"}[version]
+        folder.mkdir(parents=True)
+        return folder
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("version", "files"),
+    [
+        (1, {"memory.oom_control": "under_oom 0\noom_kill 5\n", "memory.max_usage_in_bytes": "2000\n"}),
+        (2, {"memory.events": "oom 7\noom_kill 5\n", "memory.peak": "2000\n", "memory.current": "1000\n"}),
+    ],
+)
+def test_figures_of_a_group_that_an_engine_made(engine_made, tmp_path, version, files):
+    folder = engine_made(version)
+    assert (cgroups.oom_kills_of(7, tmp_path), cgroups.memory_peak_of(7, tmp_path)) == (0, 0)
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    assert (cgroups.oom_kills_of(7, tmp_path), cgroups.memory_peak_of(7, tmp_path)) == (5, 2000)
+    assert cgroups.would_kill(7, 999, tmp_path) is (version == 2)
+    assert not cgroups.would_kill(7, 1000, tmp_path)
+
+
+def test_of_a_process_that_is_gone_nothing_is_told(tmp_path):
+    gone = 2**22
+    assert (cgroups.oom_kills_of(gone, tmp_path), cgroups.memory_peak_of(gone, tmp_path)) == (0, 0)
+    assert not cgroups.would_kill(gone, 1, tmp_path)
 
 
 @pytest.mark.bubblewrap
