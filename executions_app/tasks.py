@@ -13,7 +13,7 @@ log = structlog.get_logger(__name__)
 
 def dispatch(session_id: str) -> None:
     """Start what waits in the session, in order, as far as slots are free."""
-    while (execution := drive.claim_next(session_id)) is not None:
+    while drive.anybody_waits(session_id) and (execution := drive.claim_next(session_id)) is not None:
         loop().submit(execution)
 
 

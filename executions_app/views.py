@@ -120,6 +120,8 @@ class ExecuteView(APIView):
         data = ExecutionIn(data=request.data)
         data.is_valid(raise_exception=True)
         session = self._session(request, session_id, data.validated_data["language"])
+        if wait is None and not idempotency.asked(request):
+            return Response(Submitted(submit.submit_alone(session, data.validated_data, request_id_of(request))).data)
         if wait is None:
             return idempotency.once(request, lambda: self._submit(request, session, data.validated_data, False)[1])
         with waiting_place() as place:

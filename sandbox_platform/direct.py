@@ -12,12 +12,21 @@ from typing import Any, TypeVar
 
 from django.db import connection, models
 
+# On PostgreSQL, for the transaction that it stands in: the commit does not wait for the disk. In FROM, so that it is evaluated whatever is
+# selected; for what may be lost with the database server itself, because it is told to nobody or found again.
+NO_WAIT = "set_config('synchronous_commit', 'off', true)"
 Row = TypeVar("Row", bound=models.Model)
 
 
 def chains() -> bool:
     """Whether one statement may hold several that change rows (WITH ... UPDATE): a round trip in place of a transaction of many."""
     return connection.vendor == "postgresql"
+
+
+def no_wait() -> None:
+    """The commit of the current transaction need not wait for the disk."""
+    if connection.vendor == "postgresql":
+        one(f"SELECT {NO_WAIT}", [])
 
 
 def insert(row: models.Model) -> None:

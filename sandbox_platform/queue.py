@@ -6,8 +6,11 @@ from enum import StrEnum
 
 import structlog
 from django.utils.module_loading import import_string
+from django_q.brokers import Broker
 from django_q.models import OrmQ
 from django_q.tasks import async_task
+
+from sandbox_platform.broker import topic
 
 
 class Queue(StrEnum):
@@ -23,6 +26,29 @@ def enqueue(queue: Queue, func: str, *ids: str | int) -> None:
     """Have `func(*ids)` called by a worker of `queue`. The request id goes with it into the worker's log lines."""
     request_id = structlog.contextvars.get_contextvars().get("request_id", "")
     async_task("sandbox_platform.queue.call", func, request_id, *ids, cluster=str(queue))
+
+
+def package(queue: Queue, func: str, *ids: str | int) -> str:
+    """What `enqueue` would write as the payload of a row, for who writes it in a statement of their own. Ring `topic_of(queue)` then."""
+    wrapped = _Wrapped(list_key=str(queue))
+    request_id = structlog.contextvars.get_contextvars().get("request_id", "")
+    async_task("sandbox_platform.queue.call", func, request_id, *ids, cluster=str(queue), broker=wrapped)
+    return wrapped.payload
+
+
+def topic_of(queue: Queue) -> str:
+    """What wakes the workers of `queue`."""
+    return topic(str(queue))
+
+
+class _Wrapped(Broker):
+    """Keeps what it is given."""
+
+    payload = ""
+
+    def enqueue(self, task: str) -> None:
+        """For the caller."""
+        self.payload = task
 
 
 def call(func: str, request_id: str, *ids: str | int) -> None:

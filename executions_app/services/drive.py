@@ -15,11 +15,11 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from executions_app.models import Execution, ExecutionStatus
-from executions_app.services import ending
+from executions_app.services import ending, statements
 from executions_app.services.ending import Collected, Ending
 from runtime.drivers.errors import ExecutorError, ExecutorProtocolError, ExecutorRefused
 from runtime.drivers.executor_client import ExecutorClient, RunRequest
-from sandbox_platform import processes, wakeups
+from sandbox_platform import direct, processes, wakeups
 from sandbox_platform.queue import Queue, enqueue
 from sessions_app.models import Reason, Session, SessionStatus
 from sessions_app.services import lifecycle
@@ -32,9 +32,18 @@ MAX_ATTEMPTS = 3
 MAX_TAKEOVERS = 20
 
 
+def anybody_waits(session_id: str) -> bool:
+    """Whether there is something to claim: a look takes no lock on the session's row, which the ends of its runs need."""
+    return direct.one(statements.WAITING, [session_id, ExecutionStatus.PENDING]) is not None
+
+
 def claim_next(session_id: str) -> Execution | None:
-    """Take the session's eldest waiting execution for this process if a slot is free: it is `running` then."""
+    """Take the session's eldest waiting execution for this process if a slot is free: it is `running` then.
+
+    If the database server crashes it may be `pending` again: the executor knows its id then, and does not start it twice.
+    """
     with transaction.atomic():
+        direct.no_wait()
         free = Session.objects.filter(
             pk=session_id,
             status=SessionStatus.RUNNING,
@@ -95,6 +104,11 @@ def client_of(execution: Execution) -> ExecutorClient | None:
     """Of its executor, where there is one."""
     socket = socket_of(execution)
     return ExecutorClient(socket, execution.request_id or None, peer_of(execution)) if socket else None
+
+
+def settles_at_once(collected: Collected) -> bool:
+    """Whether `settle` needs nothing of the database."""
+    return collected.result is not None and collected.result.outcome not in ("lost", "cancelled")
 
 
 def settle(execution: Execution, collected: Collected) -> Ending | None:

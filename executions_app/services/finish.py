@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import structlog
 from django.db import transaction
@@ -10,20 +10,14 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from executions_app.models import Execution, ExecutionStatus
+from executions_app.services import statements
 from executions_app.services.ending import Ending
+from executions_app.services.statements import After
 from sandbox_platform import direct, metrics, wakeups
-from sandbox_platform.bells import CHANNEL, RING
 from sandbox_platform.queue import Queue, enqueue
 from sessions_app.models import Owed, SessionStatus
 from sessions_app.services import debts, lifecycle
 
-TABLE = Execution._meta.db_table
-WAITING = f"SELECT 1 FROM {TABLE} WHERE session_id = %s AND status = %s LIMIT 1"  # noqa: S608
-STORE = f"""
-    WITH done AS (UPDATE {TABLE} SET {{changes}} WHERE id = %s AND status = %s RETURNING 1),
-    freed AS ({lifecycle.FREE_SLOT.replace("WHERE", "WHERE EXISTS (SELECT 1 FROM done) AND")})
-    SELECT freed.status, freed.closing, EXISTS({WAITING}), {{ring}} FROM freed
-"""  # noqa: S608
 log = structlog.get_logger(__name__)
 
 
@@ -31,7 +25,7 @@ def finish(execution: Execution, end: Ending) -> bool:
     """Store the end of a running execution; free its slot and dispatch the session's next one. False if it had ended already."""
     changes = {"status": end.status, "driver": None, "completed_at": timezone.now(), **end.values}
     if direct.chains() and not end.values.get("artifacts"):
-        after = _store_by_one_statement(execution, changes)
+        after = statements.store(execution, changes)
     else:
         with transaction.atomic():
             after = _store(execution, changes)
@@ -47,29 +41,13 @@ def finish(execution: Execution, end: Ending) -> bool:
     return True
 
 
-class After(NamedTuple):
-    """How the session stands then."""
-
-    freed: lifecycle.Freed
-    waiting: bool
-    rung: bool
-
-
 def _store(execution: Execution, changes: dict[str, Any]) -> After | None:
     if not direct.update(Execution, execution.pk, changes, "status = %s", [ExecutionStatus.RUNNING]):
         return None
     freed = lifecycle.free_slot(execution.session_id)
-    return After(freed, direct.one(WAITING, [execution.session_id, ExecutionStatus.PENDING]) is not None, False)
-
-
-def _store_by_one_statement(execution: Execution, changes: dict[str, Any]) -> After | None:
-    """It does not see a run that was submitted in the same instant; the doorbell of that run finds the slot free."""
-    assignments, params = direct.changes_of(Execution, changes)
-    ring, rung = (RING, [CHANNEL, execution.topic]) if wakeups.rides() else ("NULL", [])
-    params += [execution.pk, ExecutionStatus.RUNNING, *lifecycle.free_params(execution.session_id)]
-    params += [execution.session_id, ExecutionStatus.PENDING, *rung]
-    row = direct.one(STORE.format(changes=assignments, ring=ring), params)
-    return After(lifecycle.Freed(*row[:2]), row[2], bool(rung)) if row else None
+    return After(
+        freed, direct.one(statements.WAITING, [execution.session_id, ExecutionStatus.PENDING]) is not None, False
+    )
 
 
 def _follow_up(execution: Execution, after: After) -> None:

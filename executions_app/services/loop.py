@@ -79,6 +79,8 @@ class DriveLoop:
                 async for event in client.run(execution.run_id, request, left):
                     latest.add(event)
                     collected = latest  # not before: where the sandbox is gone, what was read of it stays
+                if drive.settles_at_once(collected):
+                    return drive.settle(execution, collected)
                 if (end := await self._ask(drive.settle, execution, collected)) is not None:
                     return end
                 deadline = self._loop.time() + execution.timeout + drive.HOST_GRACE

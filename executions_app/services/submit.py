@@ -13,7 +13,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from executions_app.models import Execution, ExecutionStatus
-from executions_app.services import drive, ending, finish
+from executions_app.services import drive, ending, finish, statements
 from runtime.drivers.errors import ExecutorError
 from sandbox_platform import crypto, direct, processes
 from sandbox_platform.errors import ApiError
@@ -22,8 +22,6 @@ from sessions_app.models import Session, SessionStatus
 from sessions_app.services import lifecycle
 
 log = structlog.get_logger(__name__)
-# For the transaction that it stands in: the commit does not wait for the disk. In FROM, so that it is evaluated whatever is selected.
-NO_WAIT = "set_config('synchronous_commit', 'off', true)"
 
 
 def submit(session: Session, values: dict[str, Any], request_id: str, drive_here: bool) -> Execution:
@@ -51,12 +49,20 @@ def submit_here(session: Session, values: dict[str, Any], request_id: str) -> Ex
     if not direct.chains():
         return None
     execution = _new(session, values, request_id, True)
-    columns, params = direct.columns_of(execution)
-    holes = ", ".join(["%s"] * len(params))
-    sql = f"WITH slot AS ({lifecycle.TAKE_SLOT}) INSERT INTO {columns} SELECT {holes} FROM slot CROSS JOIN {NO_WAIT} RETURNING 1"  # noqa: S608
-    if direct.one(sql, [*lifecycle.slot_params(session.pk), *params]) is None:
-        return None
-    direct.inserted(execution)
+    return execution if statements.start(execution) else None
+
+
+def submit_alone(session: Session, values: dict[str, Any], request_id: str) -> Execution:
+    """What `submit` does without `drive_here`, outside of a transaction."""
+    if not direct.chains():
+        with transaction.atomic():
+            return submit(session, values, request_id, False)
+    execution = _new(session, values, request_id, False)
+    admitted = statements.queue(execution, settings.MAX_PENDING_EXECUTIONS)
+    if not admitted.live:
+        raise _ended(session)
+    if not admitted.room:
+        raise _full()
     return execution
 
 
@@ -89,10 +95,18 @@ def _admit(session: Session) -> None:
         status__in=(SessionStatus.CREATING, SessionStatus.RUNNING),
     )  # fmt: skip
     if not live.update(last_activity_at=Now()):
-        raise ApiError("SessionNotFound", f"Session '{session.pk}' does not exist or has been terminated")
+        raise _ended(session)
     most = settings.MAX_PENDING_EXECUTIONS
     if Execution.objects.filter(status=ExecutionStatus.PENDING)[:most].count() >= most:
-        raise ApiError("TooManyRequestsExection", "The queue of executions is full", headers={"Retry-After": "5"})
+        raise _full()
+
+
+def _ended(session: Session) -> ApiError:
+    return ApiError("SessionNotFound", f"Session '{session.pk}' does not exist or has been terminated")
+
+
+def _full() -> ApiError:
+    return ApiError("TooManyRequestsExection", "The queue of executions is full", headers={"Retry-After": "5"})
 
 
 def cancel(execution: Execution) -> None:

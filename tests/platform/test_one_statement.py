@@ -1,15 +1,18 @@
-"""What a run that is driven by its own request writes on PostgreSQL: one statement at its start, one at its end."""
+"""What a run writes on PostgreSQL: one statement at its submission or start, one at its end."""
 
 from __future__ import annotations
 
 import pytest
 from django.db import connection, transaction
 from django_q.models import OrmQ
+from django_q.signing import SignedPackage
 
 from executions_app.models import Execution, ExecutionStatus
 from executions_app.services import ending, submit
 from executions_app.services.finish import finish
 from sandbox_platform import processes
+from sandbox_platform.broker import WakingBroker
+from sandbox_platform.errors import ApiError
 from sessions_app.models import Session
 from tests.factories import ExecutionFactory, SessionFactory
 
@@ -63,3 +66,38 @@ def test_its_end_frees_the_slot_once_and_rings_for_the_next(django_assert_num_qu
     ExecutionFactory(session=session, project=session.project)
     assert finish(made, END)
     assert [row.key for row in OrmQ.objects.all()] == ["runs"]
+
+
+def test_a_submission_is_one_statement_and_brings_its_doorbell(django_assert_num_queries):
+    session = SessionFactory(running=True)
+    processes.own_id()
+    with django_assert_num_queries(1):
+        made = submit.submit_alone(session, VALUES, "request-1")
+    stored = Execution.objects.get(pk=made.pk)
+    assert (stored.status, stored.driver, stored.request_id) == (ExecutionStatus.PENDING, None, "request-1")
+    (task,) = OrmQ.objects.all()
+    assert (task.key, task.task["args"][0], task.task["args"][2]) == (
+        "runs",
+        "executions_app.tasks.dispatch",
+        session.pk,
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [("terminated", "SessionNotFound"), ("running", "TooManyRequestsExection")]
+)
+def test_a_submission_that_is_refused_leaves_nothing(settings, status, code):
+    session = SessionFactory(running=True, **({"status": status} if status != "running" else {}))
+    settings.MAX_PENDING_EXECUTIONS = 0
+    with pytest.raises(ApiError) as refused:
+        submit.submit_alone(session, VALUES, "")
+    assert refused.value.code == code
+    assert not Execution.objects.exists() and not OrmQ.objects.exists()
+
+
+def test_a_task_is_claimed_once():
+    submit.submit_alone(SessionFactory(running=True), VALUES, "")
+    broker = WakingBroker(list_key="runs")
+    ((_, payload),) = broker.dequeue()
+    assert SignedPackage.loads(payload)["args"][0] == "executions_app.tasks.dispatch"
+    assert not OrmQ.objects.exists()

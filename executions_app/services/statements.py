@@ -1,0 +1,107 @@
+"""What a run writes on PostgreSQL: one statement at each of its steps, in place of a transaction of four to six.
+
+Each is complete in itself and does what its counterpart for all databases does (`submit.py`, `finish.py`); see `direct.chains`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from django.db import connection
+from django.utils import timezone
+from django_q.models import OrmQ
+
+from executions_app.models import Execution, ExecutionStatus
+from sandbox_platform import direct, wakeups
+from sandbox_platform.bells import CHANNEL, RING
+from sandbox_platform.queue import Queue, package, topic_of
+from sessions_app.models import Session, SessionStatus
+from sessions_app.services import lifecycle
+
+TABLE = Execution._meta.db_table
+WAITING = f"SELECT 1 FROM {TABLE} WHERE session_id = %s AND status = %s LIMIT 1"  # noqa: S608
+START = "WITH slot AS ({slot}) INSERT INTO {columns} SELECT {values} FROM slot CROSS JOIN {no_wait} RETURNING 1"
+QUEUE = f"""
+    WITH live AS (
+        UPDATE {Session._meta.db_table} SET last_activity_at = %s
+        WHERE id = %s AND closing = '' AND status IN (%s, %s) AND (expires_at IS NULL OR expires_at > %s) RETURNING 1
+    ),
+    room AS (SELECT count(*) < %s AS there FROM (SELECT 1 FROM {TABLE} WHERE status = %s LIMIT %s) AS pending),
+    made AS (INSERT INTO {{columns}} SELECT {{values}} FROM live CROSS JOIN room WHERE room.there RETURNING 1),
+    task AS (INSERT INTO {OrmQ._meta.db_table} (key, payload, lock) SELECT %s, %s, %s FROM made RETURNING 1)
+    SELECT EXISTS(SELECT 1 FROM live), room.there, (SELECT {{ring}} FROM task) FROM room
+"""  # noqa: S608
+STORE = f"""
+    WITH done AS (UPDATE {TABLE} SET {{changes}} WHERE id = %s AND status = %s RETURNING 1),
+    freed AS ({lifecycle.FREE_SLOT.replace("WHERE", "WHERE EXISTS (SELECT 1 FROM done) AND")})
+    SELECT freed.status, freed.closing, EXISTS({WAITING}), {{ring}} FROM freed
+"""  # noqa: S608
+
+
+class Admitted(NamedTuple):
+    """Whether the session takes runs, and whether the queue had room; both, and it is in there."""
+
+    live: bool
+    room: bool
+
+
+class After(NamedTuple):
+    """How the session stands after the end of a run, and whether those who wait for the run have been woken."""
+
+    freed: lifecycle.Freed
+    waiting: bool
+    rung: bool
+
+
+def start(execution: Execution) -> bool:
+    """Take a slot of its session and insert it, without waiting for the disk. False where there is no slot."""
+    columns, params = direct.columns_of(execution)
+    sql = START.format(slot=lifecycle.TAKE_SLOT, columns=columns, values=_holes(params), no_wait=direct.NO_WAIT)
+    made = direct.one(sql, [*lifecycle.slot_params(execution.session_id), *params]) is not None
+    if made:
+        direct.inserted(execution)
+    return made
+
+
+def queue(execution: Execution, most: int) -> Admitted:
+    """Insert it as pending, with the task that starts it, where fewer than `most` are waiting in all."""
+    columns, params = direct.columns_of(execution)
+    ring, rung = _ring(topic_of(Queue.RUNS))
+    now = connection.ops.adapt_datetimefield_value(timezone.now())
+    pending = str(ExecutionStatus.PENDING)
+    row = direct.one(
+        QUEUE.format(columns=columns, values=_holes(params), ring=ring),
+        [
+            *(now, execution.session_id, str(SessionStatus.CREATING), str(SessionStatus.RUNNING), now),
+            *(most, pending, most, *params),
+            *(str(Queue.RUNS), package(Queue.RUNS, "executions_app.tasks.dispatch", execution.session_id), now, *rung),
+        ],
+    )
+    assert row is not None
+    admitted = Admitted(row[0], row[1])
+    if all(admitted):
+        direct.inserted(execution)
+        if not rung:
+            wakeups.publish(topic_of(Queue.RUNS))
+    return admitted
+
+
+def store(execution: Execution, changes: dict[str, Any]) -> After | None:
+    """Write its end and free its slot. None if it had ended already.
+
+    It does not see a run that is submitted in the same instant; the doorbell of that run finds the slot free.
+    """
+    assignments, params = direct.changes_of(Execution, changes)
+    ring, rung = _ring(execution.topic)
+    params += [execution.pk, ExecutionStatus.RUNNING, *lifecycle.free_params(execution.session_id)]
+    params += [execution.session_id, ExecutionStatus.PENDING, *rung]
+    row = direct.one(STORE.format(changes=assignments, ring=ring), params)
+    return After(lifecycle.Freed(*row[:2]), row[2], bool(rung)) if row else None
+
+
+def _holes(params: list[Any]) -> str:
+    return ", ".join(["%s"] * len(params))
+
+
+def _ring(topic: str) -> tuple[str, list[str]]:
+    return (RING, [CHANNEL, topic]) if wakeups.rides() else ("NULL", [])
