@@ -7,7 +7,7 @@ import os
 import signal
 from typing import Any, NoReturn
 
-from executor import node_runner, python_runner, scratch, shell_runner
+from executor import claim, node_runner, python_runner, scratch, shell_runner
 from executor.cli import Options
 from executor.log import log
 from executor.privileges import become, confine
@@ -39,7 +39,7 @@ def run(request: dict[str, Any], fds: list[int], options: Options) -> NoReturn:
         _run_node(request, fds, options)
     try:
         spec_fd, stdin, stdout, stderr, result = fds
-        spec = json.loads(_read_all(spec_fd))
+        spec = json.loads(_take(spec_fd))
         for number, fd in enumerate((stdin, stdout, stderr, result)):
             os.dup2(fd, number if number < 3 else RESULT_FD, inheritable=number < 3)
         os.closerange(3, RESULT_FD)
@@ -68,6 +68,8 @@ def _run_node(request: dict[str, Any], fds: list[int], options: Options) -> NoRe
     """node applies the request itself, but for the environment it starts with."""
     try:
         spec_fd, stdin, stdout, stderr, result = fds[:5]
+        if len(fds) == 5:  # one that waits as a node has no request yet: PID 1 gives it to that process alone
+            spec_fd = _copy(_take(spec_fd))
         for number, fd in enumerate((stdin, stdout, stderr)):
             os.dup2(fd, number)
         become(request["uid"], options.user_uid)
@@ -102,5 +104,15 @@ def environment(options: Options) -> dict[str, str]:
     return env
 
 
-def _read_all(fd: int) -> bytes:
-    return os.pread(fd, os.fstat(fd).st_size, 0)
+def _take(fd: int) -> bytes:
+    request = claim.take(fd)
+    if not request:  # the zygote has died, and PID 1 starts this run anew
+        os._exit(125)
+    return request
+
+
+def _copy(request: bytes) -> int:
+    fd = os.memfd_create("run")
+    with open(fd, "wb", closefd=False) as file:
+        file.write(request)
+    return fd

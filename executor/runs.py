@@ -99,7 +99,7 @@ class Run:
         self.state = "starting"
         self.pid = 0
         self.zygote = 0  # the pid of the one that was asked for its process
-        self.asked = False  # whether one was: from then on its code may have begun
+        self.tries = 0  # how many were asked
         self.started_at = 0.0
         self.started = 0.0
         self.ended = 0.0

@@ -9,6 +9,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from executor.claim import take_back
 from executor.cli import Options
 from executor.grants import grant
 from executor.helper import Helper
@@ -26,6 +27,8 @@ START_PATIENCE = 60.0  # seconds that the zygote may take to answer, its imports
 SCAN_PATIENCE = 5.0  # seconds for the look at the workspace
 REPLACE_PATIENCE = 5.0  # seconds that a run waits for a zygote in place of one that died
 ASK_AGAIN = 0.02
+BECOME_PATIENCE = 1.0
+MAX_TRIES = 3  # zygotes that may die while they are asked for one run's process
 MAX_HELD = 256
 MAX_HELD_BYTES = 64 * 1024 * 1024
 MAX_REMEMBERED = 100_000
@@ -69,7 +72,7 @@ class Supervisor:
         self.runs[run_id] = run
         slot.run = run
         self._used.add(slot.uid)
-        slot.timers["start"] = self._loop.later(START_PATIENCE, partial(self._fail, slot, "no process within a minute"))
+        slot.timers["start"] = self._loop.later(START_PATIENCE, partial(self._late, slot))
         log("debug", "run_accepted", run=run.id, request_id=run.request_id, uid=slot.uid)
         if self._wiper.busy:
             self._wiper.then(partial(self._announce, slot, run))
@@ -158,17 +161,35 @@ class Supervisor:
         assert slot.unsent is not None
         message = {"run": run.key, "uid": slot.uid, "language": run.spec["language"]}
         if self._zygote.send(message, tuple(slot.unsent.theirs)):
-            run.zygote, run.asked = self._zygote.pid, True
-            self._forget_unsent(slot)
+            run.zygote, run.tries = self._zygote.pid, run.tries + 1
+            slot.unsent.close_theirs(keep_spec=True)
+            slot.asked, slot.unsent = slot.unsent, None
         elif time.monotonic() < until:
             slot.timers["ask"] = self._loop.later(ASK_AGAIN, partial(self._ask, slot, run, until))
         else:
             self._fail(slot, "the interpreter could not be replaced; user code has not begun")
 
-    def _forget_unsent(self, slot: Slot) -> None:
-        if slot.unsent is not None:
-            slot.unsent.close_theirs()
-            slot.unsent = None
+    def _forget_theirs(self, slot: Slot) -> None:
+        for pipes in (slot.unsent, slot.asked):
+            if pipes is not None:
+                pipes.close_theirs()
+        slot.unsent = slot.asked = None
+
+    def _unstarted(self, slot: Slot, run: Run, problem: str) -> None:
+        """The zygote was asked for a process and will not answer. The run starts anew if no process of it can ever begin."""
+        assert slot.asked is not None
+        if not take_back(slot.asked.spec):
+            # That process may be ours still: it can be found and killed once it has become the user.
+            fail = partial(self._fail, slot, f"{problem}; user code may have begun")
+            slot.timers["ask"] = self._loop.later(BECOME_PATIENCE, fail)
+            return
+        if run.cause or run.tries >= MAX_TRIES:
+            return self._fail(slot, f"{problem}; user code has not begun")
+        log("warning", "run_starts_anew", run=run.id, request_id=run.request_id, tries=run.tries)
+        self._forget_theirs(slot)
+        for fd in list(slot.pipes):
+            self._close_pipe(slot, fd)
+        self._launch(slot, run)
 
     def _launch_warm(self, slot: Slot, run: Run) -> bool:
         warm = self.nodes.take(slot)
@@ -186,10 +207,11 @@ class Supervisor:
                 self._loop.watch(fd, WRITE, partial(self._feed, slot, fd, memoryview(run.spec["stdin"] or b"")))
             else:
                 self._loop.watch(fd, READ, partial(self._readable, slot, run, fd, name))
-        run.spec = {key: run.spec[key] for key in ("language", "timeout")}
 
     def _started(self, slot: Slot, run: Run, pid: int, at: float) -> None:
         self._cancel_timer(slot, "start")
+        self._forget_theirs(slot)
+        run.spec = {key: run.spec[key] for key in ("language", "timeout")}
         run.pid, run.started, run.started_at, run.state = pid, at, time.time(), "running"
         log("debug", "run_started", run=run.id, request_id=run.request_id, child=pid)
         run.notify()
@@ -197,6 +219,10 @@ class Supervisor:
             return self._end(slot)
         remaining = run.spec["timeout"] - (time.monotonic() - at)
         slot.timers["deadline"] = self._loop.later(remaining, partial(self._timed_out, slot, run))
+
+    def _late(self, slot: Slot) -> None:
+        begun = slot.asked is not None and not take_back(slot.asked.spec)
+        self._fail(slot, f"no process within a minute; user code {'may have begun' if begun else 'has not begun'}")
 
     def _timed_out(self, slot: Slot, run: Run) -> None:
         if run.state == "running":
@@ -289,7 +315,7 @@ class Supervisor:
         run.state = "ending"
         for name in list(slot.timers):
             self._cancel_timer(slot, name)
-        self._forget_unsent(slot)
+        self._forget_theirs(slot)
         slot.swept = False
         kill_known(slot.uid)
         self._sweep(slot, run)
@@ -391,8 +417,8 @@ class Supervisor:
     def _zygote_died(self) -> None:
         self._zygote_ready = False
         for slot in self.slots:
-            if slot.run is not None and slot.run.state == "starting" and slot.run.asked:
-                self._fail(slot, "the interpreter died while it was asked for a process; user code may have begun")
+            if slot.run is not None and slot.run.state == "starting" and slot.asked is not None:
+                self._unstarted(slot, slot.run, "the interpreter died while it was asked for a process")
 
     def _files_say(self, message: dict[str, Any], fds: list[int]) -> None:
         if "grant" in message:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import select
 import signal
+import threading
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
+from executor import claim
 from tests.executor.sandbox import Sandbox
 
 SLOT = range(20001, 20017)
@@ -110,6 +112,7 @@ def test_with_every_pid_taken_files_are_served_a_run_is_cancelled_and_another_is
         lost = sandbox.run("pass") if holder.next()["t"] == "started" else holder.outcome()
         assert (lost.outcome, lost.exit_code) == ("lost", None) and "has not begun" in lost.error["message"]
         sandbox.request("POST", "/v1/runs/holder/cancel")
+        holder.outcome()
         assert sandbox.request("POST", "/v1/runs/bomb/cancel").status == 202
         assert stream.outcome().outcome == "cancelled"
         assert alive(sandbox) == []
@@ -204,10 +207,25 @@ def test_a_helper_that_dies_is_replaced_and_running_code_is_followed_to_its_end(
     assert sandbox.run("def handler(e): return 1").value == 1
 
 
+def zygote_of(sandbox: Sandbox) -> int:
+    """Its pid on the host; 0 while there is none."""
+    for pid in Path(f"/proc/{sandbox.init}/task/{sandbox.init}/children").read_text().split():
+        with suppress(OSError):
+            if os.stat(f"/proc/{pid}").st_uid == 0 and ") Z " not in Path(f"/proc/{pid}/stat").read_text():
+                return int(pid)
+    return 0
+
+
+def await_asked(sandbox: Sandbox) -> None:
+    """Until the zygote has been handed a request: PID 1 keeps it while it knows of no process."""
+    folder = Path(f"/proc/{sandbox.init}/fd")
+    while not any(os.readlink(fd).startswith("/memfd:run") for fd in folder.iterdir()):
+        sandbox.health()
+
+
 def kill_zygote(sandbox: Sandbox) -> None:
     """And wait until it is dead."""
-    children = Path(f"/proc/{sandbox.init}/task/{sandbox.init}/children").read_text().split()
-    zygote = os.pidfd_open(next(int(pid) for pid in children if os.stat(f"/proc/{pid}").st_uid == 0))
+    zygote = os.pidfd_open(zygote_of(sandbox))
     signal.pidfd_send_signal(zygote, signal.SIGKILL)
     select.select([zygote], [], [])
     os.close(zygote)
@@ -220,6 +238,66 @@ def test_a_run_that_comes_while_a_dead_zygote_is_replaced_waits_for_the_new_one(
         ended = sandbox.run(f"def handler(e): return {number}")
         assert (ended.outcome, ended.value) == ("ok", number), ended.result
     assert "helper_died" in sandbox.log
+
+
+COUNTED = {
+    "python": "open('starts', 'a').write('x')\ndef handler(e): return {**e, 'stdin': __import__('sys').stdin.read()}",
+    "shell": 'printf x >> starts\nprintf \'{"n": 1, "stdin": "%s"}\' "$(cat)" > $SANDBOX_RESULT',
+    "javascript": "require('fs').appendFileSync('starts', 'x')\n"
+    "function handler(e) { return {...e, stdin: require('fs').readFileSync(0, 'utf8')} }",
+}
+
+
+@pytest.mark.parametrize("language", COUNTED)
+def test_a_run_whose_zygote_dies_as_it_is_asked_starts_anew_and_once(sandbox, language):
+    """The zygote is stopped, so that it has been asked and has done nothing, and is then killed."""
+    os.kill(zygote_of(sandbox), signal.SIGSTOP)
+    stream = sandbox.start(COUNTED[language], language, event={"n": 1}, stdin=b"given")
+    await_asked(sandbox)
+    kill_zygote(sandbox)
+    ended = stream.outcome()
+    assert (ended.outcome, ended.value) == ("ok", {"n": 1, "stdin": "given"}), ended.result
+    assert "run_starts_anew" in sandbox.log
+    assert sandbox.file("GET", "starts").body == b"x"
+
+
+def test_a_run_whose_zygotes_all_die_is_lost_and_says_that_its_code_has_not_begun(sandbox):
+    os.kill(zygote_of(sandbox), signal.SIGSTOP)
+    stream = sandbox.start(COUNTED["python"], run_id="r")
+    await_asked(sandbox)
+    ended = threading.Thread(target=stream.outcome)
+    ended.start()
+    while ended.is_alive():  # each new one while it still imports what runs need
+        if pid := zygote_of(sandbox):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    result = stream.events[-1]
+    assert (result["outcome"], result["exit_code"]) == ("lost", None)
+    assert result["error"]["message"].endswith("user code has not begun")
+    assert sandbox.file("GET", "starts").status == 404
+    assert sandbox.run("def handler(e): return 1").value == 1
+
+
+def test_a_request_is_taken_by_its_process_or_taken_back_never_both():
+    """Two processes go through the same requests from both ends, and meet."""
+    requests = [os.memfd_create("run") for _ in range(400)]
+    for request in requests:
+        os.write(request, b"{}")
+    start, (read, write) = os.eventfd(0), os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.read(start, 8)
+        os.write(write, bytes(bool(claim.take(request)) for request in requests))
+        os._exit(0)
+    os.eventfd_write(start, 1)
+    back = [claim.take_back(request) for request in reversed(requests)][::-1]
+    taken = [bool(byte) for byte in os.read(read, len(requests))]
+    os.waitpid(child, 0)
+    for fd in (*requests, start, read, write):
+        os.close(fd)
+    assert len(taken) == len(back)
+    assert all(one != other for one, other in zip(taken, back, strict=True))
+    assert any(back), "PID 1 was first with some"
 
 
 def test_a_run_is_cancelled_while_it_waits_for_a_zygote(sandbox):
