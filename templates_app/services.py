@@ -15,13 +15,20 @@ from sandbox_platform.models import Process
 from sandbox_platform.queue import Queue, depth, enqueue
 from templates_app.images.base import Bootstrap, Builder, BuildFailed, Recipe, Say
 from templates_app.images.bubblewrap import BubblewrapBuilder
-from templates_app.images.docker import DockerBuilder
 from templates_app.models import BuildStatus, ImageStatus, Template, TemplateBuild, TemplateImage
 from templates_app.signals import image_ready
 
 log = structlog.get_logger(__name__)
 SEEDS = Path(__file__).with_name("seeds.yaml")
-BUILDERS: dict[str, Any] = {"docker": DockerBuilder, "bubblewrap": BubblewrapBuilder}
+
+
+def _docker_builder() -> Builder:
+    from templates_app.images.docker import DockerBuilder  # Docker's SDK takes 0.4 s to import
+
+    return DockerBuilder()
+
+
+BUILDERS: dict[str, Any] = {"docker": _docker_builder, "bubblewrap": BubblewrapBuilder}
 MAX_ATTEMPTS = 3
 # Images of earlier versions that stay for a roll-back.
 KEPT = 5
