@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from bench import burst, cold, crowd, ending, leaks, load, peers, safety
+from bench import burst, cold, crowd, ending, files, leaks, load, peers, safety
 from bench.client import Client
 from bench.figures import Report, interleave, percentile
 from bench.operator import Operator
@@ -165,6 +165,10 @@ class Bench:
 
         self.await_that(built, 900, "images are built")
 
+    def await_copies(self) -> None:
+        """Until nothing is owed to the storage."""
+        self.await_that(lambda: self.operator.owed() == 0, 120, "nothing is owed to the storage")
+
     def await_pool(self) -> None:
         """Until two containers are warm, and nothing else is made or removed."""
         self.await_that(lambda: self.operator.pool() == (2, 0), 120, "the pool is full")
@@ -289,6 +293,7 @@ PARTS: dict[str, Callable[[Bench, bool], None]] = {
     "sleepers": lambda bench, quick: bench.sleepers(4 if quick else 32, 16),
     "outputs": lambda bench, quick: bench.outputs(),
     "idle": lambda bench, quick: bench.idle_sandbox(),
+    "files": lambda bench, quick: files.measure(bench, quick),
     "ends": lambda bench, quick: ending.ends(bench, 5 if quick else 50),
     "burst": lambda bench, quick: burst.burst(bench, 10 if quick else 50),
     "crowd": lambda bench, quick: crowd.crowd(bench, 20 if quick else 200, bench.rounds),

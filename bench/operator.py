@@ -46,6 +46,10 @@ class Operator:
             self.one("SELECT count(*) FROM sessions_app_session WHERE ended_at IS NOT NULL AND released_at IS NULL")
         )
 
+    def owed(self) -> int:
+        """Sessions whose files are still to be copied."""
+        return int(self.one("SELECT count(*) FROM sessions_app_storagedebt"))
+
     def close(self) -> None:
         """End the connection."""
         self._connection.close()

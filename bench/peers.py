@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import docker
@@ -57,6 +58,28 @@ class DockerRun:
 
     def close(self) -> None:
         """Nothing stays."""
+
+
+class DockerCopy:
+    """`docker cp` of one file into a container that is up, and out of it again."""
+
+    def __init__(self, image: str, source: Path) -> None:
+        command = ["docker", "run", "-d", "--rm", "--network", "none", "--entrypoint", "sleep", image, "7200"]
+        self._container = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        self._source, self._back = source, source.with_name("back")
+        self.copy_in()
+
+    def copy_in(self) -> None:
+        """To the container."""
+        subprocess.run(["docker", "cp", "-q", self._source, f"{self._container}:/big"], capture_output=True, check=True)
+
+    def __call__(self) -> None:
+        """And back."""
+        subprocess.run(["docker", "cp", "-q", f"{self._container}:/big", self._back], capture_output=True, check=True)
+
+    def close(self) -> None:
+        """Remove the container."""
+        subprocess.run(["docker", "rm", "-f", self._container], capture_output=True, check=True)
 
 
 class JupyterKernel:

@@ -89,7 +89,7 @@ class Placing:
             return None
         if not stat.S_ISDIR(mode):
             raise Fault("conflict", f"a file is in the way of the folder {'/'.join(path)!r}; nothing was unpacked")
-        return self._workspace.granted([*self._target, *path], lambda: os.open(name, FOLDER_FLAGS, dir_fd=there))
+        return self._workspace.enter(there, name, [*self._target, *path])
 
     def _move(self, path: list[str]) -> None:
         source = _open(self._stage, path[:-1])

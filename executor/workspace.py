@@ -33,13 +33,14 @@ class Workspace:
         fd = os.open(self._root, FOLDER_FLAGS)
         for depth, name in enumerate(segments):
             try:
-                child = self._enter(fd, name, segments[: depth + 1], create)
+                child = self.enter(fd, name, segments[: depth + 1], create)
             finally:
                 os.close(fd)
             fd = child
         return fd
 
-    def _enter(self, fd: int, name: str, path: list[str], create: bool) -> int:
+    def enter(self, fd: int, name: str, path: list[str], create: bool = False) -> int:
+        """A descriptor of the folder `name` in the folder `fd`; `path` leads to it from the top. Raises Fault as `folder` does."""
         try:
             if create:
                 with contextlib.suppress(FileExistsError):

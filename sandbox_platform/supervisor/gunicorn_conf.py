@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import struct
 import uuid
 from typing import Any
 
@@ -26,6 +28,8 @@ keepalive = 75
 # Seconds: a worker whose main loop stands still this long is replaced; requests under way get this long at a stop.
 timeout = 60
 graceful_timeout = 8
+# Seconds that a client may take nothing of an answer: a thread must not wait for ever for one that stalls.
+SEND_PATIENCE = 60
 
 
 class JsonLogger(Logger):
@@ -49,6 +53,12 @@ def refuse(sock: Any, status: int, reason: str, words: str) -> None:
 
 
 util.write_error = refuse
+
+
+def when_ready(server: Any) -> None:
+    """Connections inherit it from the socket that they are accepted on."""
+    for listener in server.LISTENERS:
+        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", SEND_PATIENCE, 0))
 
 
 def post_fork(server: Any, worker: Any) -> None:

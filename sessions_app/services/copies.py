@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 MOST_BETWEEN_TRIES = 60
 # Seconds that a sandbox which should be there may be silent before it counts as gone.
 SILENCE = 15
-# Files that are copied at once, by so many threads: the helper in the sandbox has four, and downloads want some too.
+# Files that are made safe together, and the threads that read them: downloads of the session want to be served meanwhile.
 BATCH, THREADS = 50, 2
 
 
@@ -112,21 +112,20 @@ def _postpone(debt: StorageDebt, error: Exception) -> None:
 def sync(session_id: str, client: ExecutorClient, settled: bool) -> None:
     """Make the stored files those of the sandbox. `settled`: nothing runs in it any more, so that nothing changes."""
     have = {row.path: row for row in StoredFile.objects.filter(session_id=session_id)}
-    there: set[str] = set()
+    gone = set(have)
     partly = False
     with ThreadPoolExecutor(THREADS, "copy") as pool:
         for page in client.every_file():
-            there |= {entry.path for entry in page.files}
+            gone.difference_update(entry.path for entry in page.files)
             partly = partly or (page.truncated and page.next is None)
             missing = [entry for entry in page.files if _wanted(entry, have.get(entry.path))]
             for start in range(0, len(missing), BATCH):
                 _copy_batch(session_id, client, missing[start : start + BATCH], settled, pool)
     if partly:
-        log.warning("workspace_truncated", session=session_id, files=len(there))
+        log.warning("workspace_truncated", session=session_id)
         return
-    for path, row in have.items():
-        if path not in there:
-            saved.forget(row)
+    for path in gone:
+        saved.forget(have[path])
 
 
 def _copy_batch(

@@ -275,6 +275,46 @@ def test_a_thousand_small_files(live: Api) -> None:
 
 
 @pytest.mark.bubblewrap
+def test_a_workspace_of_many_pages_is_saved_and_given_on_whole(live: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runtime.drivers.executor_client.sync.PAGE", 7)
+    session_id = live.session()
+    code = "import os\nfor n in range(60):\n    os.makedirs(f'd{n % 5}', exist_ok=True)\n    open(f'd{n % 5}/{n}', 'w').write(str(n))"
+    live.run(session_id, code)
+    eventually(lambda: StoredFile.objects.filter(session=session_id).count() == 60)
+    live.run(session_id, "import os\nos.remove('d0/0'); os.remove('d4/59'); open('d1/1', 'w').write('more')")
+    eventually(lambda: StoredFile.objects.filter(session=session_id).count() == 58)
+    fork = live.session(workspace_from=session_id)
+    assert live.run(fork, "import os\nprint(sum(len(f) for _, _, f in os.walk('.')))")["stdout"] == "58\n"
+    live.delete(f"/sessions/{session_id}")
+    saved_and_released(session_id)
+    assert live.get(f"/sessions/{session_id}/files").json()["total"] == 58
+    assert live.get(f"/sessions/{session_id}/files/d3/58").getvalue() == b"58"
+
+
+def test_a_batch_is_seen_when_all_of_it_is_safe_and_not_before(either: Any, settings: Any) -> None:
+    store = storage.current()
+
+    def broken() -> Iterator[bytes]:
+        if either is None:
+            with pytest.raises(storage.NotStored):
+                store.read("sessions/t/a")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), store.batch() as write:
+        [write("sessions/t/a", [b"1"]), write("sessions/t/b", broken())]
+    with store.batch() as write:
+        assert [write(f"sessions/t/d{n % 3}/{n}", [b"x" * n]) for n in range(20)] == [*range(20)]
+    assert [bytes_of(f"sessions/t/d{n % 3}/{n}") for n in range(20)] == [b"x" * n for n in range(20)]
+    if either is None:
+        with pytest.raises(storage.NameTaken), store.batch() as write:
+            write("sessions/t/d0", [b"a folder is there"])
+        with pytest.raises(storage.NameTaken), store.batch() as write:
+            write("sessions/t/d0/0/below", [b"a file is there"])
+        assert not list(Path(settings.STORAGES["workspaces"]["OPTIONS"]["location"], "tmp").iterdir())
+    store.erase("t")
+
+
+@pytest.mark.bubblewrap
 def test_while_the_storage_is_down_nothing_is_deleted_and_then_all_is_paid(live: Api, wire: Wire) -> None:
     session_id = live.session()
     live.upload(session_id, "kept", b"x" * 300_000)

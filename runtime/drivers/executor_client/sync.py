@@ -23,6 +23,8 @@ from runtime.drivers.executor_client.protocol import FileInfo, FilePage, Health,
 from runtime.drivers.executor_client.socket_file import check_peer, new_socket, pinned
 
 RECEIVE = 64 * 1024
+PAGE = 10_000
+"""Files of one page of a list."""
 TRANSFER_TIME = 300.0
 """Seconds for a file of any size, and one more for each so many bytes of it: whoever is at the other end may be slow."""
 SLOWEST = 64 * 1024
@@ -76,17 +78,17 @@ class ExecutorClient:
     # Files
 
     def list_files(
-        self, prefix: str = "", recursive: bool = True, limit: int = 10_000, after: str = "", deadline: float = 10.0
+        self, prefix: str = "", recursive: bool = True, limit: int = PAGE, after: str = "", deadline: float = 10.0
     ) -> FilePage:
         """Up to `limit` of the workspace's regular files, those behind the file `after`."""
         target = protocol.list_target(prefix, recursive, limit, after)
         return protocol.parse_files(self._json("GET", target, deadline).value())
 
-    def every_file(self, prefix: str = "", most: int = 1_000_000) -> Iterator[FilePage]:
+    def every_file(self, prefix: str = "", most: int = 200_000) -> Iterator[FilePage]:
         """All of them, page by page. Raises `ExecutorProtocolError` beyond `most`: a list of a sandbox need not end."""
         after, count = "", 0
         while True:
-            page = self.list_files(prefix, after=after)
+            page = self.list_files(prefix, limit=PAGE, after=after)
             yield page
             count += len(page.files)
             if page.next is None:

@@ -21,6 +21,15 @@ STEPS = [
     ("executions_app.services.drive", "settle", "ended", False),  # the result is known, and not stored
     ("executions_app.services.here", "_acknowledge", "stored", False),  # and the executor holds it still
     ("executions_app.services.loop", "DriveLoop._acknowledge", "stored", False),
+    (
+        "sessions_app.services.copies",
+        "_copy",
+        "written",
+        True,
+    ),  # the bytes of one file of a batch, which is not safe yet
+    ("sessions_app.services.saved", "remember", "safe", False),  # the bytes of a batch, without its rows
+    ("sessions_app.services.copies", "_strike_out", "paid", False),  # all is there, and still owed
+    ("sessions_app.services.workspace", "upload", "restored", True),  # one file of those that a session starts with
 ]
 
 
