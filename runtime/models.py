@@ -54,6 +54,20 @@ class Node(models.Model):
         return f"{self.name} ({self.runtime_type})"
 
 
+class EgressCount(models.Model):
+    """How many requests of a template's sandboxes the proxy has dealt with, by what became of them. For /metrics; it only grows."""
+
+    template_id = models.CharField(max_length=63)
+    verdict = models.CharField(max_length=10, help_text="allowed, denied or failed")
+    count = models.PositiveBigIntegerField(default=0)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["template_id", "verdict"], name="one_egress_count")]
+
+    def __str__(self) -> str:
+        return f"{self.template_id} {self.verdict}: {self.count}"
+
+
 class ContainerStatus(models.TextChoices):
     """Of a Container."""
 
@@ -111,6 +125,9 @@ class Container(StateModel):
     socket = models.CharField(max_length=500, blank=True)
     isolation = models.JSONField(default=dict, blank=True)
     limits_enforced = models.JSONField(default=dict, blank=True)
+    egress = models.BooleanField(
+        default=False, help_text="Its executor has the port that leads to the proxy; whose list it is says its session."
+    )
     maker = models.UUIDField(null=True, editable=False, help_text="The process that makes it, while it is creating.")
     detail = models.TextField(blank=True)
     log_tail = models.TextField(blank=True, help_text="The end of the executor's log, kept when the sandbox goes.")

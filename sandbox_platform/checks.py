@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
@@ -40,8 +42,25 @@ def sandbox_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             Error("REDIS_URL is no URL of a Redis server.", id="sandbox.E006",
                   hint="redis://user:password@host:6379, rediss:// with TLS, or unix:///path/of/the.sock")
         )  # fmt: skip
+    found += _egress()
     if "*" in settings.ALLOWED_HOSTS:
         found.append(
             Warning("ALLOWED_HOSTS accepts any host.", hint="Name the hosts that clients use.", id="sandbox.W002")
         )
+    return found
+
+
+def _egress() -> list[CheckMessage]:
+    """Addresses that are none would keep the proxy from starting."""
+    found: list[CheckMessage] = []
+    checks: list[tuple[str, str, Callable[[str], object]]] = [
+        ("EGRESS_NAMESERVERS", "addresses, by commas: 192.0.2.53", ipaddress.ip_address),
+        ("EGRESS_REFUSED_NETWORKS", "networks, by commas: 192.0.2.0/24", ipaddress.ip_network),
+    ]
+    for name, hint, parse in checks:
+        for text in getattr(settings, name):
+            try:
+                parse(text)
+            except ValueError as error:
+                found.append(Error(f"{name}: {error}.", hint=f"It takes {hint}", id="sandbox.E007"))
     return found

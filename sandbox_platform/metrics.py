@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 registry = CollectorRegistry()
@@ -31,7 +31,7 @@ pool_fit_seconds = Histogram(
 class RowCollector(Collector):
     """Rows by status, and the depth of each queue, at the moment of the scrape."""
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[Metric]:
         """One GROUP BY a model."""
         from django.apps import apps
         from django.db.models import Count
@@ -59,6 +59,12 @@ class RowCollector(Collector):
         for queue in Queue:
             gauge.add_metric([str(queue)], depth(queue))
         yield gauge
+        counter = CounterMetricFamily(
+            "sandbox_egress_requests", "Requests of sandboxes to the egress proxy", labels=["template", "verdict"]
+        )
+        for row in apps.get_model("runtime.EgressCount").objects.all():
+            counter.add_metric([row.template_id, row.verdict], row.count)
+        yield counter
 
 
 rows = CollectorRegistry()

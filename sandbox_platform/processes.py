@@ -23,6 +23,8 @@ from sandbox_platform.retention import delete_in_batches
 
 log = structlog.get_logger(__name__)
 BEAT_SECONDS = 1.5
+EGRESS = "egress"
+"""The kind of process that carries connections of sandboxes to the proxy."""
 
 _own: tuple[int, uuid.UUID] | None = None
 _lock = threading.Lock()
@@ -44,6 +46,11 @@ def retire() -> None:
     if _own is not None and _own[0] == os.getpid():
         with suppress(DatabaseError):
             Process.objects.filter(pk=_own[1], dead_at=None).update(dead_at=timezone.now())
+
+
+def running(kind: str) -> bool:
+    """Whether a process of that kind (web, ticker, egress, worker:runs, ...) has a heartbeat."""
+    return Process.objects.filter(kind=kind, dead_at=None).exists()
 
 
 def _kind() -> str:

@@ -76,6 +76,17 @@ COPY_WORKERS = env.int("COPY_WORKERS", 2)
 # Seconds without a heartbeat, by the observer's own clock, after which a process counts as dead.
 PROCESS_STALE_AFTER = env.float("PROCESS_STALE_AFTER", 6.0)
 
+# --- Egress: what sandboxes of templates with an allowlist may take --------------------------------------------------------
+# At a time: connections of one session, and of all.
+EGRESS_SESSION_CONNECTIONS = env.int("EGRESS_SESSION_CONNECTIONS", 64)
+EGRESS_CONNECTIONS = env.int("EGRESS_CONNECTIONS", 1024)
+# Of one connection: bytes both ways together, and seconds without a byte.
+EGRESS_CONNECTION_BYTES = env.int("EGRESS_CONNECTION_BYTES", 2**30)
+EGRESS_IDLE_TIMEOUT = env.int("EGRESS_IDLE_TIMEOUT", 120)
+# Beside private and other special addresses and those of this host. Name servers: the host's own where none is named.
+EGRESS_REFUSED_NETWORKS: list[str] = env.list("EGRESS_REFUSED_NETWORKS", [])
+EGRESS_NAMESERVERS: list[str] = env.list("EGRESS_NAMESERVERS", [])
+
 # --- Django -----------------------------------------------------------------------------------------------------------
 INSTALLED_APPS = [
     "sandbox_platform",

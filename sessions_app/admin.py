@@ -144,7 +144,7 @@ def _facts(row: Session) -> list[tuple[str, Any]]:
     return [
         ("Status", badge(row.status)), ("Why", row.status_reason or "–"), ("In words", inert(row.status_detail) or "–"),
         ("Project", row.project), ("Template", link(row.template)), ("Container", link(row.container)),
-        ("Runtime", row.runtime_type), ("Time-out", f"{row.timeout} s"),
+        ("Runtime", row.runtime_type), ("Network", ", ".join(row.allowed_hosts) or "none"), ("Time-out", f"{row.timeout} s"),
         ("Expires", moment(row.expires_at) if not row.ended else "–"), ("Running now", row.active_runs),
         ("Environment", ", ".join(f"{name}=••••" for name in row.env_names) or "–"),
     ]  # fmt: skip

@@ -11,7 +11,7 @@ from runtime.models import Container, Node, RuntimeType
 from sandbox_platform import crypto, ids
 from sandbox_platform.models import Project
 from sandbox_platform.states import Arrows, StateModel
-from templates_app.models import Template, TemplateVersion
+from templates_app.models import Network, Template, TemplateVersion
 
 
 class SessionStatus(models.TextChoices):
@@ -111,6 +111,8 @@ class Session(StateModel):
     memory_bytes = models.PositiveBigIntegerField(
         default=0, editable=False, help_text="`memory` as a number, for admission."
     )
+    network = models.CharField(max_length=10, choices=Network.choices, default=Network.NONE)
+    allowed_hosts = models.JSONField(default=list, blank=True, help_text="What it may reach: empty without a network.")
     max_concurrency = models.PositiveSmallIntegerField(default=4)
     labels = models.JSONField(default=dict, blank=True)
     env_names = models.JSONField(default=list, blank=True)

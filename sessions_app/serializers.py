@@ -9,7 +9,8 @@ from rest_framework import serializers
 from sandbox_platform.fields import EnvVars, FlatMap, StrictInteger, StrictSerializer, Text
 from sessions_app.models import Session
 from sessions_app.services import workspace
-from templates_app.serializers import ResourcesOut, ResourcesSerializer
+from templates_app.models import Network
+from templates_app.serializers import AllowedHosts, ResourcesOut, ResourcesSerializer
 
 
 class SessionIn(StrictSerializer):
@@ -26,6 +27,16 @@ class SessionIn(StrictSerializer):
     )
     max_concurrency = StrictInteger(
         default=4, min_value=1, max_value=16, help_text="Runs that may overlap; further ones wait."
+    )
+    network = serializers.ChoiceField(
+        Network.choices,
+        required=False,
+        help_text="The template's unless `none` is asked for; `allowlist` only where the template has one.",
+    )
+    allowed_hosts = AllowedHosts(
+        required=False,
+        min_length=1,
+        help_text="A part of the template's hosts, for this session alone; more than those is 400.",
     )
     workspace_from = Text(
         required=False, max_length=100,
@@ -49,6 +60,7 @@ class SessionOut(serializers.ModelSerializer):
     workspace_path = serializers.SerializerMethodField(help_text="The URL of its files.")
     resources = ResourcesOut(source="*", help_text="Its limits.")
     env_vars = serializers.ListField(source="env_names", child=serializers.CharField(), help_text="The names alone.")
+    allowed_hosts = serializers.ListField(child=serializers.CharField(), help_text="What it may reach.")
     status_reason = serializers.SerializerMethodField(
         help_text="Why it ended, from a closed list; null while it lives."
     )
@@ -59,10 +71,15 @@ class SessionOut(serializers.ModelSerializer):
         model = Session
         fields = (
             "session_id", "status", "status_reason", "status_detail", "template_id", "runtime_type", "runtime_node", "container_id",
-            "workspace_path", "resources", "timeout", "max_concurrency", "env_vars", "labels", "isolation", "limits_enforced",
-            "created_at", "started_at", "expires_at", "ended_at",
+            "workspace_path", "resources", "timeout", "max_concurrency", "network", "allowed_hosts", "env_vars", "labels",
+            "isolation", "limits_enforced", "created_at", "started_at", "expires_at", "ended_at",
         )  # fmt: skip
-        extra_kwargs = {"status_detail": {"help_text": "The state in words."}}
+        extra_kwargs = {
+            "status_detail": {"help_text": "The state in words."},
+            "network": {
+                "help_text": "`none`: no network at all; `allowlist`: the allowed hosts through a proxy, nothing else."
+            },
+        }
 
     def get_runtime_node(self, session: Session) -> str | None:
         """Its name."""

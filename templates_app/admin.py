@@ -15,6 +15,7 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from sandbox_platform import processes
 from sandbox_platform.admin_actions import Act
 from sandbox_platform.admin_base import Card, ConsoleAdmin, link
 from sandbox_platform.admin_show import badge, grid, inert, moment
@@ -23,6 +24,11 @@ from templates_app.admin_forms import BASICS, IMAGE, LIMITS, ImportForm, Templat
 from templates_app.models import Template, TemplateVersion, VersionStatus
 
 __all__ = ["TemplateAdmin", "admin_versions"]
+
+NO_PROXY = (
+    "The egress proxy does not run here: sessions of this template are refused until it does, unless they ask for no network. "
+    "`manage.py doctor` says how to mend it."
+)
 
 
 def build(request: HttpRequest, template: Template, values: Mapping[str, Any]) -> bool | str:
@@ -107,6 +113,8 @@ class TemplateAdmin(ConsoleAdmin):
             messages.info(request, "Nothing has changed: this is the published version.")
         else:
             messages.success(request, f"Version {version.number} is a draft. Build it, try it, then publish it.")
+        if obj.hosts and not processes.running(processes.EGRESS):
+            messages.warning(request, NO_PROXY)
 
     def delete_model(self, request: HttpRequest, obj: Template) -> None:
         """Hidden, as the API does it: sessions keep pointing at the row."""

@@ -9,8 +9,8 @@ from django import forms
 from rest_framework import serializers as drf
 
 from templates_app import resources
-from templates_app.models import LANGUAGES, NOT_IN_SPEC, Template, default_languages
-from templates_app.serializers import NPM_NEEDS_JAVASCRIPT, TemplateIn
+from templates_app.models import LANGUAGES, NOT_IN_SPEC, Network, Template, default_languages
+from templates_app.serializers import ALLOWLIST_NEEDS_HOSTS, NPM_NEEDS_JAVASCRIPT, TemplateIn
 
 BASICS = ("id", "name", "description")
 IMAGE = ("languages", "pre_installed_packages", "npm_packages", "preload", "base_image", "image")
@@ -58,6 +58,11 @@ class TemplateForm(forms.ModelForm):
         label="Preload modules",
         help_text="Modules, one a line, that are imported once per sandbox: runs find them there.",
     )
+    allowed_hosts = Lines(
+        label="Allowed hosts",
+        help_text="Of an allowlist. One a line: pypi.org, *.example.com for all below it, api.example.com:8443 for another port "
+        "than 80 and 443. No addresses, no schemes.",
+    )
     note = forms.CharField(required=False, max_length=200, help_text="Why: it stands beside the version.")
 
     class Meta:
@@ -69,6 +74,8 @@ class TemplateForm(forms.ModelForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if "network" in self.fields:
+            self.fields["network"].required = False
         if "image" in self.fields:
             self.fields["image"].required = False
             self.fields["image"].help_text = "The name that a built image gets. Empty: sandbox/ and the id."
@@ -114,7 +121,8 @@ class TemplateForm(forms.ModelForm):
         api = TemplateIn()
         try:
             value = api.fields[name].run_validation(self.cleaned_data[name])
-            return list(getattr(api, f"validate_{name}")(value))
+            further = getattr(api, f"validate_{name}", list)
+            return list(further(value))
         except drf.ValidationError as error:
             raise forms.ValidationError(_words(error.detail)) from None
 
@@ -128,6 +136,17 @@ class TemplateForm(forms.ModelForm):
         if packages and "languages" in self.cleaned_data and "javascript" not in self.cleaned_data["languages"]:
             raise forms.ValidationError(NPM_NEEDS_JAVASCRIPT)
         return packages
+
+    def clean_network(self) -> str:
+        """None where nothing is said."""
+        return self.cleaned_data["network"] or Network.NONE
+
+    def clean_allowed_hosts(self) -> list[str]:
+        """Names of hosts, as the API takes them. Needs `network`, which comes before it in the form."""
+        hosts = self._checked("allowed_hosts")
+        if self.cleaned_data.get("network") == Network.ALLOWLIST and not hosts:
+            raise forms.ValidationError(f"Please {ALLOWLIST_NEEDS_HOSTS}")
+        return hosts
 
     def clean_preload(self) -> list[str]:
         """Module names, as the API takes them."""

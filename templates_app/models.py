@@ -22,6 +22,13 @@ def default_languages() -> list[str]:
     return ["python", "shell"]
 
 
+class Network(models.TextChoices):
+    """What of the outside a sandbox may reach."""
+
+    NONE = "none", "no network"
+    ALLOWLIST = "allowlist", "the allowed hosts"
+
+
 class TemplateQuerySet(models.QuerySet):
     """Templates by what may be done with them."""
 
@@ -58,6 +65,15 @@ class Template(models.Model):
     figures = models.BooleanField(
         default=False, help_text="Matplotlib figures left open at the end of a run become PNG artifacts."
     )
+    network = models.CharField(
+        max_length=10,
+        choices=Network.choices,
+        default=Network.NONE,
+        help_text="none, or allowlist: through a proxy, the hosts below and nothing else. A session may ask for less, never for more.",
+    )
+    allowed_hosts = models.JSONField(
+        default=list, blank=True, help_text='Of an allowlist: ["pypi.org", "*.example.com", "api.example.com:8443"]'
+    )
     oci_runtime = models.CharField(max_length=32, default="runc", help_text="runc, or runsc for gVisor. Docker only.")
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
@@ -76,6 +92,11 @@ class Template(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def hosts(self) -> list[str]:
+        """What its sessions may reach: nothing where it has no network."""
+        return list(self.allowed_hosts) if self.network == Network.ALLOWLIST else []
 
     @property
     def default_resources(self) -> dict[str, str]:

@@ -8,11 +8,16 @@ from django.utils import timezone
 from rest_framework import serializers
 
 from sandbox_platform.fields import StrictBoolean, StrictSerializer, Text
-from templates_app import resources
+from templates_app import hosts, resources
 from templates_app.images import npm
-from templates_app.models import LANGUAGES, SLUG, Template
+from templates_app.models import LANGUAGES, SLUG, Network, Template
 
 NPM_NEEDS_JAVASCRIPT = "npm packages need javascript among the languages"
+ALLOWLIST_NEEDS_HOSTS = "name at least one host, or leave the network at none"
+ALLOWED_HOSTS = (
+    "Names of hosts, `*.example.com` for all below one (not itself), `name:port` for another port than 80 and 443; "
+    "no addresses, no schemes."
+)
 
 
 class ResourceText(Text):
@@ -30,6 +35,21 @@ class ResourceText(Text):
         except ValueError as error:
             raise serializers.ValidationError(str(error)) from None
         return text
+
+
+class AllowedHosts(serializers.ListField):
+    """Names of hosts, each in its one spelling."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("help_text", ALLOWED_HOSTS)
+        super().__init__(child=Text(max_length=300), max_length=hosts.MOST, **kwargs)
+
+    def to_internal_value(self, data: Any) -> list[str]:
+        """Checked, lower case, each once."""
+        try:
+            return hosts.entries(super().to_internal_value(data))
+        except ValueError as error:
+            raise serializers.ValidationError(str(error)) from None
 
 
 class ResourcesSerializer(StrictSerializer):
@@ -51,6 +71,9 @@ class ResourcesOut(serializers.Serializer):
 class TemplateOut(serializers.ModelSerializer):
     """A template."""
 
+    allowed_hosts = serializers.ListField(
+        child=serializers.CharField(), help_text="Hosts that sessions may reach where the network is `allowlist`."
+    )
     default_resources = ResourcesOut(help_text="What a session gets unless it asks for something else.")
     status = serializers.SerializerMethodField(help_text="`ready`, `preparing`, `failed` or `deprecated`.")
 
@@ -58,7 +81,7 @@ class TemplateOut(serializers.ModelSerializer):
         model = Template
         fields = (
             "id", "name", "description", "image", "base_image", "languages", "pre_installed_packages", "npm_packages", "preload",
-            "default_resources", "status", "created_at", "updated_at",
+            "default_resources", "network", "allowed_hosts", "status", "created_at", "updated_at",
         )  # fmt: skip
         extra_kwargs = {
             "id": {"help_text": "What sessions name as `template_id`."},
@@ -66,6 +89,9 @@ class TemplateOut(serializers.ModelSerializer):
             "npm_packages": {"help_text": "npm packages that `require` and `import` find."},
             "preload": {"help_text": "Modules that are imported before the first run."},
             "languages": {"help_text": "What code may be written in."},
+            "network": {
+                "help_text": "`none`, or `allowlist`: sessions reach the allowed hosts through a proxy, and nothing else."
+            },
         }
 
     def get_status(self, template: Template) -> str:
@@ -98,6 +124,12 @@ class TemplateIn(StrictSerializer):
     )
     preload = serializers.ListField(child=Text(max_length=100), required=False, max_length=50)
     default_resources = ResourcesSerializer(required=False)
+    network = serializers.ChoiceField(
+        Network.choices,
+        required=False,
+        help_text="`none` (the default), or `allowlist`: the allowed hosts, through a proxy.",
+    )
+    allowed_hosts = AllowedHosts(required=False)
     deprecated = StrictBoolean(required=False, help_text="True: it still answers, but takes no new sessions.")
 
     def validate_pre_installed_packages(self, value: list[str]) -> list[str]:
@@ -136,6 +168,9 @@ class TemplateIn(StrictSerializer):
         packages, languages = (attrs.get(name, getattr(rest, name)) for name in ("npm_packages", "languages"))
         if packages and "javascript" not in languages:
             raise serializers.ValidationError({"npm_packages": [NPM_NEEDS_JAVASCRIPT]})
+        network, listed = (attrs.get(name, getattr(rest, name)) for name in ("network", "allowed_hosts"))
+        if network == Network.ALLOWLIST and not listed:
+            raise serializers.ValidationError({"allowed_hosts": [ALLOWLIST_NEEDS_HOSTS]})
         return attrs
 
     def columns(self, before: Template | None = None) -> dict[str, Any]:

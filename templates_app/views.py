@@ -149,6 +149,8 @@ def _defaults() -> dict[str, Any]:
         "cpu",
         "memory",
         "disk",
+        "network",
+        "allowed_hosts",
     )
     fresh = Template()
     return {name: getattr(fresh, name) for name in names}

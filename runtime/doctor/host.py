@@ -9,6 +9,7 @@ from pathlib import Path
 from runtime.doctor.findings import Finding, ok, problem, weak
 from runtime.drivers import seccomp, workspace
 from runtime.drivers.cgroups import CgroupsV1, CgroupsV2
+from runtime.egress import squid
 
 TOOLS = "/usr/sbin:/usr/bin:/sbin:/bin"
 ROOT = Path("/")
@@ -107,6 +108,21 @@ def check_core_dumps(root: Path = ROOT) -> Finding:
         words = f"Crashes are piped to a program of this host ({pattern[1:40]}), whatever limit a sandbox has."
         return weak("core dumps", words, "sysctl kernel.core_pattern=core")
     return ok("core dumps", "None are written for sandboxes.")
+
+
+def check_egress() -> Finding:
+    """The proxy that sandboxes with a list of hosts need; without it no template can have one."""
+    program = squid.program()
+    if program is None:
+        words = "squid is not installed: sandboxes have no network, as by default, and no template can let them reach hosts."
+        return weak(
+            "egress", words, "apt-get install squid, start the service again. Debian's own squid.service is not needed."
+        )
+    if not squid.TEMPLATES.is_dir():
+        return weak("egress", f"{squid.TEMPLATES} is missing: squid would not start.", "apt-get install squid-common")
+    return ok(
+        "egress", f"{program}: templates may allow hosts by name; private addresses and this host's own are refused."
+    )
 
 
 def _text(path: Path) -> str:

@@ -42,6 +42,7 @@ def examine(wanted: str, docker_url: str, state_dir: Path) -> list[Finding]:
     found.append(host.check_user_namespaces())
     found.append(host.check_apparmor(engine.has_apparmor(info) if info else None))
     found.append(host.check_core_dumps())
+    found.append(host.check_egress())
     found.append(_room(state_dir))
     found.append(service.check_state_folder(state_dir))
     return found + service.check_settings()

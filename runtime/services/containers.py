@@ -46,6 +46,7 @@ def spec_of(container: Container, boot_timeout: float) -> SandboxSpec:
         labels={"sbx.template": container.template_id},
         oci_runtime=template.oci_runtime,
         figures=template.figures,
+        egress=container.egress,
         boot_timeout=boot_timeout,
     )
 

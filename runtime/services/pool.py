@@ -37,15 +37,20 @@ RING_AGAIN = 0.2
 _rung: dict[tuple[str, str], float] = {}
 
 
-def claim(node: Node, template: Template, image: str, amounts: dict[str, str]) -> Container | None:
+def claim(
+    node: Node, template: Template, image: str, amounts: dict[str, str], egress: bool = False
+) -> Container | None:
     """Take a warm container: it is `running` then. None where there is none. Call inside a transaction.
 
-    One of just these amounts where there is one, else one that `containers.fit` can give them to: see `fits`.
+    One of just these amounts where there is one, else one that `containers.fit` can give them to: see `fits`. `egress`: it has a way to the
+    proxy, or has none; which hosts are allowed is a matter of the session that gets it.
     """
     began = time.perf_counter()
     if not template.warm_pool_size:
         return None
-    stock = Container.objects.filter(node=node, template=template, image=image, status=ContainerStatus.WARM)
+    stock = Container.objects.filter(
+        node=node, template=template, image=image, status=ContainerStatus.WARM, egress=egress
+    )
     container, outcome = _take_living(stock.filter(**amounts)), "hit"
     if container is None and template.oci_runtime in CHANGEABLE:
         # A workspace in memory was cut from the memory limit: that one can't be changed later.
@@ -120,7 +125,7 @@ def refill(node: Node, template: Template) -> bool:
             return False
         container = Container.objects.create(
             node=node, template=template, runtime_type=node.runtime_type, image=image.ref, maker=processes.own_id(), slots=SLOTS,
-            **template.default_resources,
+            egress=bool(template.hosts), **template.default_resources,
         )  # fmt: skip
     try:
         containers.make(container, settings.SANDBOX_BOOT_TIMEOUT)
@@ -144,13 +149,14 @@ def _stock(node: Node, template: Template) -> QuerySet:
         node=node,
         template=template,
         image=image,
+        egress=bool(template.hosts),
         session=None,
         status__in=(ContainerStatus.WARM, ContainerStatus.CREATING),
     )
 
 
 def _unfit(node: Node) -> list[Container]:
-    """Without a session: dead ones, half-made ones of dead makers, those of an older image or other resources, and what is too many.
+    """Without a session: dead ones, half-made ones of dead makers, those of an older image, other resources or network, what is too many.
 
     One that runs without a session has lost it with its project: a claim and its session are one transaction.
     """
@@ -168,13 +174,16 @@ def _unfit(node: Node) -> list[Container]:
     for container in idle.filter(status=ContainerStatus.WARM).order_by("created_at"):
         template = container.template
         wanted = 0 if template.deprecated_at or template.deleted_at else template.warm_pool_size
-        same = container.image == templates.image_for(
-            template, node.runtime_type
-        ).ref and template.default_resources == {
-            "cpu": container.cpu,
-            "memory": container.memory,
-            "disk": container.disk,
-        }
+        same = (
+            container.egress == bool(template.hosts)
+            and container.image == templates.image_for(template, node.runtime_type).ref
+            and template.default_resources
+            == {
+                "cpu": container.cpu,
+                "memory": container.memory,
+                "disk": container.disk,
+            }
+        )
         kept[template.pk] = kept.get(template.pk, 0) + same
         # One conditional UPDATE decides against a claim at the same moment.
         if (not same or kept[template.pk] > wanted) and container.move(ContainerStatus.STOPPING):

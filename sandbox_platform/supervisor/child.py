@@ -1,6 +1,6 @@
 """What each part of the service is started as: `python -m sandbox_platform.supervisor.child <pid of the supervisor> <part>`.
 
-Parts are `web`, `ticker` and the names of queues. Neither the part nor what it forks outlives the one that started it.
+Parts are `web`, `ticker`, `egress` and the names of queues. Neither the part nor what it forks outlives the one that started it.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def main(supervisor: int, part: str) -> None:
         return
     from django.core.management import execute_from_command_line
 
-    if part == "ticker":
-        execute_from_command_line(["manage.py", "ticker"])
+    if part in ("ticker", "egress"):
+        execute_from_command_line(["manage.py", part])
     else:
         os.environ["Q_CLUSTER_NAME"] = part
         execute_from_command_line(["manage.py", "qcluster"])

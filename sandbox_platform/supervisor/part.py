@@ -25,7 +25,7 @@ FIRST_PAUSE, LONGEST_PAUSE, STEADY_AFTER = 0.5, 30.0, 60.0
 
 
 class Part:
-    """`name` is web, ticker or a queue. Its standard output and error go to `<state>/logs/<name>.log`."""
+    """`name` is web, ticker, egress or a queue. Its standard output and error go to `<state>/logs/<name>.log`."""
 
     def __init__(self, name: str, forks: bool = False) -> None:
         self.name, self.forks = name, forks

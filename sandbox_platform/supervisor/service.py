@@ -12,6 +12,7 @@ import structlog
 from django.conf import settings
 from django.db import DatabaseError
 
+from runtime.egress import squid
 from sandbox_platform.canary import Canary
 from sandbox_platform.queue import Queue
 from sandbox_platform.supervisor import logfile
@@ -43,17 +44,19 @@ def stop_on_signals() -> None:
 
 
 class Service:
-    """web, ticker and one group of workers a queue."""
+    """web, ticker, one group of workers a queue, and the egress gateway where its proxy is installed."""
 
     def __init__(self) -> None:
         self.web, self.ticker = Part("web"), Part("ticker")
         self.queues = {queue: Part(str(queue), forks=True) for queue in Queue}
+        # Without squid there is none, and sessions that ask for hosts are told so.
+        self.egress = Part("egress") if squid.program() else None
         self.canaries: list[Canary] = []
 
     @property
     def parts(self) -> list[Part]:
         """All of them."""
-        return [self.web, *self.queues.values(), self.ticker]
+        return [self.web, *self.queues.values(), self.ticker, *([self.egress] if self.egress else [])]
 
     def start(self) -> None:
         """Start what a first run needs, wait until /ready says 200. Raises CannotStart."""
@@ -146,7 +149,12 @@ class Service:
         self.queues[Queue.BUILDS].kill()
         # A file that is half copied was never seen, and its debt stands in a row.
         self.queues[Queue.COPIES].kill()
-        workers = [self.queues[Queue.RUNS], self.queues[Queue.LIFECYCLE], self.ticker]
+        workers = [
+            self.queues[Queue.RUNS],
+            self.queues[Queue.LIFECYCLE],
+            self.ticker,
+            *([self.egress] if self.egress else []),
+        ]
         for part in workers:
             part.ask_to_stop()
         deadline = time.monotonic() + WORKERS_GRACE

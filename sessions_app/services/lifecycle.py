@@ -19,11 +19,11 @@ from sandbox_platform.models import Project
 from sandbox_platform.queue import Queue, enqueue
 from sandbox_platform.retention import delete_in_batches
 from sessions_app.models import ENDED, STATUS_OF, Owed, Reason, Session, SessionStatus, StoredFile
-from sessions_app.services import debts, saved, storage
+from sessions_app.services import debts, network, saved, storage
 from sessions_app.signals import session_closing, session_ended, session_purged, session_running
 from templates_app import resources
 from templates_app import services as templates
-from templates_app.models import Template, TemplateVersion
+from templates_app.models import Network, Template, TemplateVersion
 
 log = structlog.get_logger(__name__)
 # Seconds that the runs of an ended session get to hand over their output.
@@ -39,6 +39,7 @@ def create(
     """
     amounts = {**template.default_resources, **values.get("resources", {})}
     cpu_millis, memory_bytes = _servable(amounts)
+    hosts = network.granted(version.as_template() if version else template, values)
     node = capacity.admit(template.pk, cpu_millis, memory_bytes)
     if node is None:
         raise ApiError(
@@ -58,6 +59,8 @@ def create(
         timeout=values["timeout"],
         max_concurrency=values["max_concurrency"],
         labels=values.get("labels", {}),
+        network=Network.ALLOWLIST if hosts else Network.NONE,
+        allowed_hosts=hosts,
         workspace_from=values.get("workspace_from"),
         env_names=sorted(env_vars),
         env_sealed=crypto.seal(env_vars),
@@ -65,7 +68,7 @@ def create(
     )
     # A sandbox that is to be filled first is not one that can be claimed and run at once.
     image = "" if version or values.get("workspace_from") else templates.image_for(template, node.runtime_type).ref
-    container = pool.claim(node, template, image, amounts) if image else None
+    container = pool.claim(node, template, image, amounts, bool(hosts)) if image else None
     if container is not None:
         Session.objects.filter(pk=session.pk).update(container=container)
     if container is not None and pool.fits(container, session.cpu, session.memory):

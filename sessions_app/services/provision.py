@@ -106,6 +106,7 @@ def _own_container(session: Session, image: str) -> Container | None:
             container = Container.objects.create(
                 node=node, template=session.template, version=session.version, runtime_type=node.runtime_type, image=image, maker=mine,
                 cpu=session.cpu, memory=session.memory, disk=session.disk, slots=pool.SLOTS,
+                egress=bool(session.allowed_hosts),
             )  # fmt: skip
             if not Session.objects.filter(pk=session.pk, status=SessionStatus.CREATING, container=None).update(
                 container=container

@@ -33,6 +33,20 @@ def test_what_is_right_is_a_draft_with_lists(admin):
     assert version.spec["image"] == "sandbox/mine"
 
 
+def test_hosts_are_a_list_and_without_a_proxy_there_is_a_warning(admin):
+    answer = admin.post(
+        ADD, {**GOOD, "network": "allowlist", "allowed_hosts": "PyPI.org\n\n *.example.com:8443 "}, follow=True
+    )
+    assert "egress proxy does not run here" in answer.content.decode()
+    spec = versions.latest(Template.objects.get(pk="mine")).spec
+    assert (spec["network"], spec["allowed_hosts"]) == ("allowlist", ["pypi.org", "*.example.com:8443"])
+
+
+def test_an_allowlist_needs_hosts(admin):
+    found = errors(admin.post(ADD, {**GOOD, "network": "allowlist", "allowed_hosts": " "}))
+    assert "at least one host" in found["allowed_hosts"][0]
+
+
 @pytest.mark.parametrize(
     ("field", "value", "words"),
     [
@@ -46,6 +60,10 @@ def test_what_is_right_is_a_draft_with_lists(admin):
         ("npm_packages", "lodash@1\nlodash@2", "more than once: lodash"),
         ("npm_packages", "a" * 301, "Line 1: Ensure this field has no more than 300 characters"),
         ("npm_packages", "\n".join(f"a{n}" for n in range(201)), "no more than 200 elements"),
+        ("allowed_hosts", "https://pypi.org", "without a scheme"),
+        ("allowed_hosts", "pypi.org\n10.0.0.1", "'10.0.0.1': addresses are not allowed"),
+        ("allowed_hosts", "pypi.org\n*.org", "with its domain"),
+        ("network", "everything", "not one of the available choices"),
         ("preload", "os; import x", "not a module name"),
         ("cpu", "9", 'must be "0.5" to "4"'),
         ("memory", "1GB", "Mi or Gi"),
