@@ -52,9 +52,10 @@ class Ours:
         self._spec = {"image": image, "resources": limits, "oci_runtime": oci_runtime, "boot_timeout": 60.0}
         self.sandbox = self.make()
 
-    def make(self) -> Sandbox:
+    def make(self, **changes: Any) -> Sandbox:
         """One more."""
-        return self.driver.create(SandboxSpec(name=f"sbx-{secrets.token_hex(8)}", **self._spec))  # type: ignore[arg-type]
+        spec = {**self._spec, **changes}
+        return self.driver.create(SandboxSpec(name=f"sbx-{secrets.token_hex(8)}", **spec))  # type: ignore[arg-type]
 
     def revive(self) -> bool:
         """Make it anew if its executor is gone. True if it was."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from types import ModuleType
 
-from tests.containment.cases import kernel, limits, neighbours, results, tampering, workspace
+from tests.containment.cases import egress, kernel, limits, neighbours, results, tampering, workspace
 from tests.containment.cases.case import Case
 
-FAMILIES = (limits, results, kernel, neighbours, workspace)
+FAMILIES = (limits, results, kernel, neighbours, egress, workspace)
 
 
 def cases(times: int) -> list[Case]:
