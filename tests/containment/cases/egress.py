@@ -27,7 +27,9 @@ with socket.create_connection(("127.0.0.1", 3128), timeout=15) as probe:
 """
 
 
-@outside("A43", "with a list of hosts: the same addresses, the relay and its port; with nobody outside it leads nowhere")
+@outside(
+    "A43", "with a list of hosts: the same addresses, the relay and its port; with nobody outside it leads nowhere"
+)
 def egress(target: Ours) -> str:
     sandbox = target.make(egress=True)
     try:
