@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 
 from executions_app.models import Execution, ExecutionStatus
-from executions_app.services import drive, finish, submit, sweep
+from executions_app.services import claim, drive, finish, submit, sweep
 from executions_app.services.loop import loop
 
 log = structlog.get_logger(__name__)
@@ -13,7 +13,7 @@ log = structlog.get_logger(__name__)
 
 def dispatch(session_id: str) -> None:
     """Start what waits in the session, in order, as far as slots are free."""
-    while drive.anybody_waits(session_id) and (execution := drive.claim_next(session_id)) is not None:
+    while claim.anybody_waits(session_id) and (execution := claim.eldest(session_id)) is not None:
         loop().submit(execution)
 
 

@@ -27,7 +27,7 @@ from executions_app.services import submit, target
 from executions_app.services.events import Position, Reader
 from executions_app.services.here import drive_here
 from executions_app.services.result import result_of
-from sandbox_platform import idempotency, pagination, wakeups
+from sandbox_platform import direct, idempotency, pagination, wakeups
 from sandbox_platform.auth import key_of
 from sandbox_platform.errors import ApiError, invalid
 from sandbox_platform.middleware import request_id_of
@@ -38,6 +38,7 @@ from sessions_app import views as sessions
 from sessions_app.models import Session
 from sessions_app.services import lifecycle
 
+DONE = f"SELECT 1 FROM {Execution._meta.db_table} WHERE id = %s AND status IN ({', '.join(['%s'] * len(FINAL))})"  # noqa: S608
 # With `Prefer: wait` it may be the finished result.
 EXECUTE_ANSWER = PolymorphicProxySerializer("ExecuteAnswer", [Submitted, ResultOut], resource_type_field_name=None)
 HELLO = (
@@ -87,13 +88,19 @@ def reload(execution: Execution) -> Execution:
 
 def await_end(execution: Execution, seconds: float) -> Execution:
     """Wait for the end, `seconds` at the most and only where there is a place to wait. The row as it is then."""
-    deadline = time.monotonic() + seconds
     if execution.done or seconds <= 0:
         return execution
-    with waiting_place() as place, wakeups.Waiter(execution.topic) as waiter:
-        while place and not (execution := reload(execution)).done and (left := deadline - time.monotonic()) > 0:
+    with waiting_place() as place:
+        return until_done(execution, seconds) if place else execution
+
+
+def until_done(execution: Execution, seconds: float) -> Execution:
+    """Like `await_end`, for who has a place already."""
+    deadline = time.monotonic() + seconds
+    with wakeups.Waiter(execution.topic) as waiter:
+        while direct.one(DONE, [execution.pk, *FINAL]) is None and (left := deadline - time.monotonic()) > 0:
             waiter.wait(min(left, 2.0))
-    return execution
+    return reload(execution)
 
 
 def waited(request: Request, execution_id: str, show: Callable[[Execution], Any]) -> Response:
@@ -173,20 +180,12 @@ class ExecuteView(APIView):
             if not drive_here(execution, wait):
                 execution = reload(execution)
         elif wait > 0:
-            execution = self._await(execution, wait)
+            execution = until_done(execution, wait)
         if execution.status in FINAL:
             response = Response(result_of(execution), headers={"Preference-Applied": f"wait={wait}"})
             return idempotency.amend(request, response)
         response.headers["Retry-After"] = retry_after()
         return response
-
-    def _await(self, execution: Execution, wait: int) -> Execution:
-        """Like `await_end`, in the waiting place that this request has already."""
-        deadline = time.monotonic() + wait
-        with wakeups.Waiter(execution.topic) as waiter:
-            while not (execution := reload(execution)).done and (left := deadline - time.monotonic()) > 0:
-                waiter.wait(min(left, 2.0))
-        return execution
 
 
 class SessionExecutionsView(APIView):

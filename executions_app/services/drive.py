@@ -1,7 +1,7 @@
 """Driving a run: lease, PUT to the executor under its id, collect until the end, write once.
 
 Two callers, one procedure. A web thread with `Prefer: wait` drives with blocking calls (`here.py`); a worker's event loop drives a
-thousand at once (`loop.py`). Both start by `claim_next` or `submit`, and end in `settle` and `finish`. Whoever takes over from a dead
+thousand at once (`loop.py`). Both start by `claim.eldest` or `submit`, and end in `settle` and `finish`. Whoever takes over from a dead
 process repeats the PUT: the executor knows the id and answers with the first run.
 """
 
@@ -12,14 +12,13 @@ from pathlib import Path
 import structlog
 from django.db import transaction
 from django.db.models import F, Q
-from django.db.models.functions import Now
 
 from executions_app.models import Execution, ExecutionStatus
-from executions_app.services import ending, statements
+from executions_app.services import ending
 from executions_app.services.ending import Collected, Ending
 from runtime.drivers.errors import ExecutorError, ExecutorProtocolError, ExecutorRefused
 from runtime.drivers.executor_client import ExecutorClient, RunRequest
-from sandbox_platform import direct, processes, wakeups
+from sandbox_platform import processes, wakeups
 from sandbox_platform.queue import Queue, enqueue
 from sessions_app.models import Reason, Session, SessionStatus
 from sessions_app.services import lifecycle
@@ -30,36 +29,6 @@ HOST_GRACE = 3.0
 MAX_ATTEMPTS = 3
 # A run that can't be followed, or ends every process that tries, is given up after so many.
 MAX_TAKEOVERS = 20
-
-
-def anybody_waits(session_id: str) -> bool:
-    """Whether there is something to claim: a look takes no lock on the session's row, which the ends of its runs need."""
-    return direct.one(statements.WAITING, [session_id, ExecutionStatus.PENDING]) is not None
-
-
-def claim_next(session_id: str) -> Execution | None:
-    """Take the session's eldest waiting execution for this process if a slot is free: it is `running` then.
-
-    If the database server crashes it may be `pending` again: the executor knows its id then, and does not start it twice.
-    """
-    with transaction.atomic():
-        direct.no_wait()
-        free = Session.objects.filter(
-            pk=session_id,
-            status=SessionStatus.RUNNING,
-            closing="",
-            expires_at__gt=Now(),
-            active_runs__lt=F("max_concurrency"),
-        )
-        if not free.update(active_runs=F("active_runs") + 1, last_activity_at=Now()):
-            return None
-        waiting = Execution.objects.select_related("session__container").filter(session_id=session_id)
-        eldest = waiting.filter(status=ExecutionStatus.PENDING).order_by("number").first()
-        if eldest is None or not eldest.move(ExecutionStatus.RUNNING, driver=processes.own_id(), started_at=Now()):
-            transaction.set_rollback(True)
-            return None
-        wakeups.publish(eldest.topic)
-        return eldest
 
 
 def take_over(pk: str) -> Execution | None:

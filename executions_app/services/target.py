@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from typing import Any
 
 from runtime.models import Container
 from sandbox_platform import direct
@@ -11,8 +13,9 @@ from templates_app.models import Template
 
 SESSION = ("id", "project_id", "template_id", "container_id", "status", "closing", "env_sealed")
 CONTAINER = ("name", "ref", "socket")
+COLUMNS = ", ".join([*(f"s.{name}" for name in SESSION), *(f"c.{name}" for name in CONTAINER)])
 QUERY = f"""
-    SELECT {", ".join(f"s.{name}" for name in SESSION)}, {", ".join(f"c.{name}" for name in CONTAINER)}, t.languages
+    SELECT {COLUMNS}, t.languages
     FROM {Session._meta.db_table} s
     JOIN {Template._meta.db_table} t ON t.id = s.template_id
     LEFT JOIN {Container._meta.db_table} c ON c.name = s.container_id
@@ -27,7 +30,12 @@ def find(project_id: int, session_id: str) -> tuple[Session, list[str]] | None:
     row = direct.one(QUERY, [session_id, project_id])
     if row is None:
         return None
+    return of_row(row), json.loads(row[-1])
+
+
+def of_row(row: Sequence[Any]) -> Session:
+    """The session that begins the row, by COLUMNS."""
     session = direct.partial(Session, dict(zip(SESSION, row, strict=False)))
     of_container = dict(zip(CONTAINER, row[len(SESSION) :], strict=False))
     session.container = direct.partial(Container, of_container) if of_container["name"] else None
-    return session, json.loads(row[-1])
+    return session

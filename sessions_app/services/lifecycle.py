@@ -11,6 +11,7 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from runtime.services import capacity, containers, nodes, pool
 from sandbox_platform import crypto, direct, wakeups
@@ -121,9 +122,9 @@ def extend(session: Session, timeout: int) -> bool:
 
 def touch(session: Session) -> None:
     """A request counts as activity. Written at most once a minute."""
-    if session.status == SessionStatus.RUNNING:
-        stale = Q(last_activity_at__lt=Now() - dt.timedelta(seconds=60))
-        Session.objects.filter(stale, pk=session.pk).update(last_activity_at=Now())
+    since = timezone.now() - session.last_activity_at
+    if session.status == SessionStatus.RUNNING and not dt.timedelta(0) <= since < dt.timedelta(seconds=60):
+        Session.objects.filter(pk=session.pk).update(last_activity_at=Now())
 
 
 def end(session_id: str, reason: Reason, detail: str, condition: Q | None = None) -> bool:
@@ -272,10 +273,19 @@ def take_slot(session_id: str) -> bool:
     return direct.one(TAKE_SLOT, slot_params(session_id)) is not None
 
 
+def claim_slot(session_id: str) -> bool:
+    """A slot for one of those who wait, in this transaction. False where none is free, or at the session's end."""
+    return direct.one(CLAIM_SLOT, _claim_params(session_id)) is not None
+
+
+def _claim_params(session_id: str) -> list[Any]:
+    now = _now()
+    return [now, session_id, str(SessionStatus.RUNNING), now]
+
+
 def slot_params(session_id: str) -> list[Any]:
     """Of TAKE_SLOT."""
-    now = _now()
-    return [now, session_id, SessionStatus.RUNNING, now, "pending"]
+    return [*_claim_params(session_id), "pending"]
 
 
 def free_slot(session_id: str) -> Freed:
@@ -293,10 +303,14 @@ def _now() -> Any:
     return field.get_db_prep_save(dt.datetime.now(dt.UTC), connection)
 
 
-# The two statements that every run makes. The executions' table is named rather than imported: it lies above this app.
-TAKE_SLOT = f"""
+# The statements that every run makes. The executions' table is named rather than imported: it lies above this app.
+_SLOT = f"""
     UPDATE {Session._meta.db_table} SET active_runs = active_runs + 1, last_activity_at = %s
-    WHERE id = %s AND status = %s AND closing = '' AND active_runs < max_concurrency AND expires_at > %s AND NOT EXISTS (
+    WHERE id = %s AND status = %s AND closing = '' AND active_runs < max_concurrency AND expires_at > %s
+"""  # noqa: S608
+CLAIM_SLOT = f"{_SLOT} RETURNING 1"
+TAKE_SLOT = f"""
+    {_SLOT} AND NOT EXISTS (
         SELECT 1 FROM executions_app_execution e WHERE e.session_id = {Session._meta.db_table}.id AND e.status = %s)
     RETURNING 1
 """  # noqa: S608

@@ -6,7 +6,7 @@ import pytest
 from django.conf import settings
 from django.db.models import F
 
-from executions_app.services import drive, sweep
+from executions_app.services import claim, drive, sweep
 from sandbox_platform import processes
 from sandbox_platform.models import Process
 from sandbox_platform.queue import Queue, depth
@@ -118,9 +118,9 @@ def test_a_lease_that_was_given_back_is_taken_over(clock: Clock) -> None:
 def test_only_as_many_runs_begin_as_there_are_slots() -> None:
     first = ExecutionFactory(session__running=True, session__max_concurrency=1)
     second = ExecutionFactory(session=first.session)
-    claimed = drive.claim_next(first.session_id)
+    claimed = claim.eldest(first.session_id)
     assert claimed is not None and claimed.pk == first.pk
-    assert drive.claim_next(first.session_id) is None
+    assert claim.eldest(first.session_id) is None
     second.refresh_from_db()
     assert second.status == "pending"
     assert not workers.run_one(Queue.RUNS)

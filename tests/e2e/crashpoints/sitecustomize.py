@@ -14,9 +14,11 @@ FOLDER = os.environ.get("CRASH_DIR", "")
 # Module, function, step, and whether the step lies after the call (if that gave something) rather than before it.
 STEPS = [
     ("executions_app.services.submit", "submit", "written", True),  # not committed
+    ("executions_app.services.submit", "submit_here", "written", True),  # one statement: committed
+    ("executions_app.services.submit", "submit_alone", "written", True),
     ("executions_app.services.here", "_follow", "committed", False),
     ("executions_app.tasks", "dispatch", "doorbell", False),  # taken from the queue, nothing done
-    ("executions_app.services.drive", "claim_next", "claimed", True),
+    ("executions_app.services.claim", "eldest", "claimed", True),
     ("executions_app.services.ending", "Collected.add", "started", False),  # the executor has told of its first event
     ("executions_app.services.drive", "settle", "ended", False),  # the result is known, and not stored
     ("executions_app.services.here", "_acknowledge", "stored", False),  # and the executor holds it still
