@@ -127,3 +127,25 @@ def test_a_run_that_dies_of_want_of_memory_leaves_its_session(live: Api) -> None
     assert (result["status"], result["error"]["error_code"]) == ("failed", "Sandbox.ExecOutOfMemory"), result
     assert result["exit_code"] == 137 and result["metrics"]["peak_memory_mb"] > 50
     assert live.run(session_id, "def handler(event): return 1")["return_value"] == 1
+
+
+def test_a_sandbox_that_is_stopped_does_not_stop_the_clock(live: Api) -> None:
+    session_id = live.session()
+    body = {"language": "python", "code": SLEEPER, "timeout": 2}
+    execution_id = live.post(f"/sessions/{session_id}/execute", body).json()["execution_id"]
+    begun(live, session_id)
+    executor = os.pidfd_open(executor_pid(session_id))
+    signal.pidfd_send_signal(executor, signal.SIGSTOP)
+
+    def ended() -> Any:
+        result = live.get(f"/executions/{execution_id}/result?wait=5").json()
+        return result if result["status"] in ("failed", "timeout") else None
+
+    try:
+        result = eventually(ended, 2 + WITHIN)
+        assert (result["status"], result["error"]["error_code"]) == ("timeout", "Sandbox.ExecTimeout")
+        # A sandbox that does not keep its deadlines is not given another run.
+        eventually(lambda: live.get(f"/sessions/{session_id}").json()["status"] == "failed")
+    finally:
+        signal.pidfd_send_signal(executor, signal.SIGCONT)
+        os.close(executor)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +28,7 @@ BASE_IMAGE = "sandbox/base:bookworm"
 OCI_RUNTIME = os.environ.get("TEST_OCI_RUNTIME", "runc")
 """`python -m tests.gvisor` runs the contract suite with runsc."""
 GVISOR = OCI_RUNTIME == "runsc"
+LINGERS = 2.0
 
 
 @dataclass
@@ -171,7 +173,17 @@ def host_pid(sandbox):
 
 
 def leftovers(kind, *words):
-    """What there is on this host that carries one of these words (names, refs): nothing, if all was removed."""
+    """What there is on this host that carries one of these words (names, refs): nothing, if all was removed.
+
+    The kernel takes a moment to bury a mount namespace, and with it the last user of a loop device.
+    """
+    end = time.monotonic() + LINGERS
+    while (found := _leftovers(kind, *words)) and time.monotonic() < end:
+        time.sleep(0.05)
+    return found
+
+
+def _leftovers(kind, *words):
     found = [f"folder {path}" for path in (kind.state / "sandboxes").glob("*") if path.name in words]
     found += [f"lock {path}" for path in (kind.state / "locks").glob("*")]
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
