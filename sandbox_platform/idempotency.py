@@ -10,7 +10,12 @@ import datetime as dt
 import hashlib
 import json
 import re
-from collections.abc import Callable
+import sqlite3
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from django.db import IntegrityError, OperationalError, transaction
 from django.db.models.functions import Now
@@ -28,6 +33,9 @@ KEY = re.compile(r"[\x21-\x7e]{1,255}")
 KEPT = 24 * 3600
 KEPT_HEADERS = ("Location", "Preference-Applied", "Retry-After")
 Act = Callable[[], Response]
+
+_requests: Counter[tuple[Any, ...]] = Counter()  # under way in this process, by project, method, path and key
+_lock = threading.Lock()
 
 
 def asked(request: Request) -> bool:
@@ -47,7 +55,7 @@ def once(request: Request, act: Act) -> Response:
     mark = {"project": key_of(request).project, "method": request.method, "path": request.path[:300], "key": key}
     fingerprint = hashlib.sha256(body).hexdigest()
     try:
-        with transaction.atomic():
+        with _entered((key_of(request).project.pk, request.method or "", request.path, key)), transaction.atomic():
             record = IdempotencyRecord.objects.create(fingerprint=fingerprint, **mark)
             response = _run(request, act)
             _keep(record, response)
@@ -58,10 +66,33 @@ def once(request: Request, act: Act) -> Response:
             raise
         return _replay(request, first, fingerprint)
     except OperationalError as error:
-        if getattr(error.__cause__, "sqlstate", "") == "55P03":  # lock_not_available: the twin is still under way
+        # lock_not_available: the twin is still under way. SQLite can't tell whose lock it is, but this process knows its requests.
+        if getattr(error.__cause__, "sqlstate", "") == "55P03" or isinstance(error, _TwinUnderWay):
             raise ApiError("Conflict", "A request with the same Idempotency-Key is still under way",
                            headers={"Retry-After": "2"}) from None  # fmt: skip
         raise
+
+
+class _TwinUnderWay(OperationalError):
+    """The database was locked all the while, and a request with the same key is under way."""
+
+
+@contextmanager
+def _entered(key: tuple[Any, ...]) -> Iterator[None]:
+    with _lock:
+        _requests[key] += 1
+    try:
+        yield
+    except OperationalError as error:
+        busy = getattr(error.__cause__, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
+        if busy and _requests[key] > 1:
+            raise _TwinUnderWay from error
+        raise
+    finally:
+        with _lock:
+            _requests[key] -= 1
+            if not _requests[key]:
+                del _requests[key]
 
 
 def amend(request: Request, response: Response) -> Response:

@@ -7,11 +7,12 @@ import threading
 from typing import Any
 
 import pytest
-from django.db import connections
+from django.db import connection, connections
 
 from sandbox_platform import idempotency
 from sandbox_platform.models import IdempotencyRecord
 from sessions_app.models import Session
+from sessions_app.services import lifecycle
 from tests.api.client import Api, error_of
 from tests.factories import NodeFactory, SessionFactory, TemplateFactory, TemplateImageFactory
 
@@ -120,3 +121,44 @@ def test_twins_make_one(transactional_db: None) -> None:
     assert {answer.status_code for answer in answers} == {201}
     assert len({answer.content for answer in answers}) == 1
     assert sum("Idempotent-Replayed" in answer.headers for answer in answers) == 3
+
+
+def test_a_twin_that_takes_too_long_is_a_conflict(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    NodeFactory()
+    TemplateImageFactory()
+    api = Api()
+    held, go_on = threading.Event(), threading.Event()
+    real = lifecycle.create
+
+    def create(*args: Any, **kwargs: Any) -> Any:
+        held.set()
+        assert go_on.wait(60)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(lifecycle, "create", create)
+    first: list[Any] = []
+
+    def post() -> None:
+        try:
+            first.append(Api.post(api, "/sessions", BODY, headers=KEY))
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=post)
+    thread.start()
+    assert held.wait(60)
+    patience = {"sqlite": "PRAGMA busy_timeout = 100", "postgresql": "SET lock_timeout = '100ms'"}
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(patience[connection.vendor])
+        answer = api.post("/sessions", BODY, headers=KEY)
+        error_of(answer, 409, "Conflict")
+        assert int(answer.headers["Retry-After"]) >= 1
+        if connection.vendor == "sqlite":  # where all writers wait for one lock
+            error_of(api.post("/sessions", BODY, headers={"Idempotency-Key": "another"}), 503, "ServiceUnavailable")
+    finally:
+        go_on.set()
+        thread.join(60)
+        connection.close()
+    assert first[0].status_code == 201
+    assert api.post("/sessions", BODY, headers=KEY).content == first[0].content
