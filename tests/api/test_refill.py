@@ -38,8 +38,9 @@ def engine(node: Node, monkeypatch: pytest.MonkeyPatch) -> FakeDriver:
 
 
 @pytest.fixture
-def burst(node: Node, template: Template) -> None:
-    """Sessions that came just now, and a warm container for the next one."""
+def burst(node: Node, template: Template, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions that came just now, and a warm container for the next one. Just now lasts, however slow the test is."""
+    monkeypatch.setattr(pool, "QUIET", 60.0)
     SessionFactory.create_batch(3, node=node, template=template)
     ContainerFactory(node=node, template=template, status="warm")
 
@@ -53,7 +54,7 @@ def test_one_waits_for_the_end_of_a_burst(
 ) -> None:
     def the_burst_ends(seconds: float) -> None:
         assert made(engine) == 0
-        Session.objects.update(created_at=F("created_at") - dt.timedelta(seconds=5))
+        Session.objects.update(created_at=F("created_at") - dt.timedelta(seconds=500))
 
     monkeypatch.setattr(pool.time, "sleep", the_burst_ends)
     assert pool.refill(node, template)
@@ -70,11 +71,13 @@ def test_a_burst_without_end_is_not_waited_for(
     engine: FakeDriver, node: Node, template: Template, burst: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool, "LONGEST_WAIT", 0.0)
-    monkeypatch.setattr(pool, "QUIET", 60.0)
     assert pool.refill(node, template)
 
 
-def test_an_empty_pool_is_filled_at_once(engine: FakeDriver, node: Node, template: Template) -> None:
+def test_an_empty_pool_is_filled_at_once(
+    engine: FakeDriver, node: Node, template: Template, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "QUIET", 60.0)
     SessionFactory.create_batch(3, node=node, template=template)
     with only_one(f"refill.{node.pk}.{template.pk}"):
         assert pool.refill(node, template)
