@@ -73,17 +73,20 @@ RESULT_EXAMPLE = {
 
 def find(request: Request, execution_id: str) -> Execution:
     """The caller's execution, or 404. Counts as activity of its session."""
-    rows = Execution.objects.select_related("session__container").filter(project=key_of(request).project)
-    execution = rows.filter(pk=execution_id).first() if "\0" not in execution_id else None
-    if execution is None:
-        raise ApiError("ExecutionNotFound", f"Execution '{execution_id[:100]}' does not exist")
+    mine = Execution.objects.select_related("session").filter(project=key_of(request).project)
+    try:
+        execution = mine.get(pk=execution_id.replace("\0", "\ufffd"))
+    except Execution.DoesNotExist:
+        raise ApiError("ExecutionNotFound", f"Execution '{execution_id[:100]}' does not exist") from None
     lifecycle.touch(execution.session)
     return execution
 
 
 def reload(execution: Execution) -> Execution:
-    """The row as it is now."""
-    return Execution.objects.select_related("session__container").get(pk=execution.pk)
+    """The row as it is now; of its session, what is known."""
+    fresh = Execution.objects.get(pk=execution.pk)
+    fresh.session = execution.session
+    return fresh
 
 
 def await_end(execution: Execution, seconds: float) -> Execution:
