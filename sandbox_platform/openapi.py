@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -71,10 +72,16 @@ def operation(
         words = "; ".join(f"`Sandbox.{name}`: {KINDS[name].description}" for name in names)
         shown = [_example(name) for name in names]
         answers[status] = OpenApiResponse(ErrorSerializer, description=words, examples=shown)
-    return extend_schema(
-        operation_id=operation_id, summary=summary, description=description or summary, tags=[tag], request=request,
-        responses=answers, parameters=list(parameters), examples=list(examples),
-    )  # fmt: skip
+
+    def document(view: Callable) -> Callable:
+        """What the view says about itself belongs to its description."""
+        words = description or f"{summary}. {inspect.cleandoc(view.__doc__ or '')}".strip()
+        return extend_schema(
+            operation_id=operation_id, summary=summary, description=words, tags=[tag], request=request,
+            responses=answers, parameters=list(parameters), examples=list(examples),
+        )(view)  # fmt: skip
+
+    return document
 
 
 def _example(code: str) -> OpenApiExample:

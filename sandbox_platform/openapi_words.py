@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from sandbox_platform import openapi_examples
+
 FIELDS = {
     "artifacts": "Files of the workspace that the run made or changed.",
     "base_image": "What the image is built upon; pulled, or made from Debian packages where it can't be.",
@@ -48,6 +50,11 @@ PARAMETERS = {
     "status": "Only those in this state.",
     "template_id": "One of GET /templates.",
 }
+# A change that says nothing is refused.
+NEEDED = {"PatchedSessionPatchRequest": ["timeout"]}
+# Fields that an answer has only at times.
+SOMETIMES = {"UploadOut": {"count", "files", "truncated"}}
+SCHEMAS = {"ExecuteAnswer": "The finished result where it was waited for and came in time, else that it was submitted."}
 ANSWERS = {"200": "Done.", "201": "Made; `Location` names it.", "204": "Done; nothing to say."}
 
 
@@ -55,22 +62,28 @@ def describe(result: dict[str, Any], generator: Any, request: Any, public: bool)
     """drf-spectacular's hook. What is described already stays as it is."""
     schemas = result.get("components", {}).get("schemas", {})
     for title, schema in schemas.items():
+        if title in SCHEMAS:
+            schema.setdefault("description", SCHEMAS[title])
         if "properties" in schema and not title.endswith("Request"):
             # Answers have all their fields, whatever a column's default says: clients need not doubt each.
-            schema["required"] = sorted(schema["properties"])
+            schema["required"] = sorted(set(schema["properties"]) - SOMETIMES.get(title, set()))
         elif "properties" in schema:
             schema["additionalProperties"] = False  # what is unknown is refused, never ignored
             # Of a change, what the whole needs may be left out, but not be null.
             whole = schemas.get(title.removeprefix("Patched"), schema)
-            _let_null_mean_absent(schema, whole.get("required", []))
+            if title in NEEDED:
+                schema["required"] = NEEDED[title]
+            _let_null_mean_absent(schema, [*whole.get("required", []), *schema.get("required", [])])
         for name, field in schema.get("properties", {}).items():
             if not field.get("description") and name in FIELDS:
                 schema["properties"][name] = _described(field, FIELDS[name])
+    result.setdefault("components", {})["headers"] = openapi_examples.headers()
     for methods in result.get("paths", {}).values():
         for operation in methods.values():
             for parameter in operation.get("parameters", []):
                 if parameter["name"] in PARAMETERS:
                     parameter.setdefault("description", PARAMETERS[parameter["name"]])
+            openapi_examples.add(operation)
             for status, answer in operation.get("responses", {}).items():
                 if not answer.get("description"):
                     answer["description"] = ANSWERS.get(status, "")

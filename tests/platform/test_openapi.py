@@ -10,6 +10,7 @@ import yaml
 from django.core.management import call_command
 from django.test import Client
 from drf_spectacular.validation import validate_schema
+from jsonschema import Draft202012Validator
 
 from sandbox_platform.errors import KINDS
 
@@ -55,6 +56,40 @@ def test_json_and_yaml_say_the_same(document: dict[str, Any]) -> None:
     answer = Client().get("/api/schema")
     assert yaml.safe_load(answer.content) == document
     validate_schema(document)
+
+
+def as_json_schema(schema: Any) -> Any:
+    """OpenAPI 3.0's `nullable` in the words of JSON Schema."""
+    if isinstance(schema, list):
+        return [as_json_schema(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    plain = {name: as_json_schema(value) for name, value in schema.items() if name != "nullable"}
+    return {"anyOf": [plain, {"type": "null"}]} if schema.get("nullable") is True else plain
+
+
+def test_every_operation_has_examples_that_are_what_they_show(document: dict[str, Any]) -> None:
+    components = as_json_schema(document["components"])
+    # A form of parts has no JSON, a file's bytes are anything, and nothing is nothing.
+    without = {"upload_file request", "download_file 200", "download_file 307"}
+    for _, _, operation in operations(document):
+        bodies = {"request": operation.get("requestBody", {}), **operation["responses"]}
+        for name, body in bodies.items():
+            for content in [*body.get("content", {}).values()][:1]:
+                where = f"{operation['operationId']} {name}"
+                assert content.get("examples") or where in without, f"{where} has no example"
+                schema = {**as_json_schema(content["schema"]), "components": components}
+                for example in content.get("examples", {}).values():
+                    errors = list(Draft202012Validator(schema).iter_errors(example["value"]))
+                    assert not errors, f"{where}: {errors[0].message} at {list(errors[0].absolute_path)}"
+
+
+def test_what_answers_carry_in_headers_is_described(document: dict[str, Any]) -> None:
+    for _, _, operation in operations(document):
+        for status, answer in operation["responses"].items():
+            assert "X-Request-ID" in answer["headers"]
+            if status == "503":
+                assert "Retry-After" in answer["headers"]
 
 
 def test_operation_ids_are_stable(document: dict[str, Any]) -> None:
