@@ -174,11 +174,17 @@ def _node(entry: dict[str, Any]) -> dict[str, Any]:
     node = entry["node"]
     return {
         **entry, "url": reverse("admin:runtime_node_change", args=[node.pk]), "containers_url": rows(CONTAINERS, node__name__exact=node.pk),
-        "cores": f"{entry['cpu_millis'] / 1000:g} of {node.cpu_millis / 1000:g} cores promised",
-        "memory_words": f"{entry['memory'] / 2**30:.1f} of {node.memory_bytes / 2**30:.1f} GiB promised",
+        "cores": _promised(f"{entry['cpu_millis'] / 1000:g}", node.cpu_millis / 1000, node.cpu_overcommit, "cores"),
+        "memory_words": _promised(f"{entry['memory'] / 2**30:.1f}", node.memory_bytes / 2**30, node.memory_overcommit, "GiB"),
         "cpu_share": _share(entry["cpu_millis"], node.cpu_millis * node.cpu_overcommit),
         "memory_share": _share(entry["memory"], node.memory_bytes * node.memory_overcommit),
     }  # fmt: skip
+
+
+def _promised(part: str, there: float, overcommit: float, unit: str) -> str:
+    """Of what may be promised, which is more than there is where a node is overcommitted."""
+    beyond = f" ({there:.3g} there)" if overcommit != 1 else ""
+    return f"{part} of {there * overcommit:.3g} {unit} promised{beyond}"
 
 
 def _share(part: float, whole: float) -> int:

@@ -49,11 +49,11 @@ class SessionAdmin(WatchedAdmin):
     list_display = [
         "id",
         "state",
-        "status_reason",
+        "why",
         "project",
         "template",
         "container_link",
-        "active_runs",
+        "runs",
         "created",
         "expires",
     ]
@@ -89,6 +89,16 @@ class SessionAdmin(WatchedAdmin):
     def state(self, session: Session) -> SafeString:
         """In colour."""
         return badge(session.status)
+
+    @admin.display(description="Why")
+    def why(self, session: Session) -> str:
+        """Its reason, where there is one."""
+        return session.get_status_reason_display() or "–"
+
+    @admin.display(description="Runs")
+    def runs(self, session: Session) -> int:
+        """Those that run now."""
+        return session.active_runs
 
     @admin.display(description="Container")
     def container_link(self, session: Session) -> SafeString | str:
