@@ -28,7 +28,11 @@ from templates_app.models import Template, TemplateVersion
 PROJECT = "operators' trials"
 # Seconds: of a run, and of the session if nobody looks at the result.
 RUN_TIMEOUT, SESSION_TIMEOUT = 60, 120
-HELLO = 'def handler(event):\n    print("Hello from the sandbox")\n    return {"sum": event["a"] + event["b"]}\n'
+HELLO = {
+    "python": 'def handler(event):\n    print("Hello from the sandbox")\n    return {"sum": event["a"] + event["b"]}\n',
+    "javascript": 'function handler(event) {\n  console.log("Hello from the sandbox");\n  return { sum: event.a + event.b };\n}\n',
+    "shell": 'echo "Hello from the sandbox"\n',
+}
 
 
 class TrialForm(forms.Form):
@@ -36,7 +40,7 @@ class TrialForm(forms.Form):
 
     language = forms.ChoiceField()
     code = forms.CharField(
-        strip=False, initial=HELLO, widget=forms.Textarea(attrs={"rows": 12, "class": "mono", "spellcheck": "false"})
+        strip=False, widget=forms.Textarea(attrs={"rows": 12, "class": "mono", "spellcheck": "false"})
     )
     event = forms.CharField(
         initial='{"a": 1, "b": 2}', required=False, strip=False, help_text="JSON, given to the handler.",
@@ -45,6 +49,7 @@ class TrialForm(forms.Form):
 
     def __init__(self, languages: list[str], *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.fields["code"].initial = HELLO[languages[0]]
         self.fields["language"].choices = [(word, word) for word in languages]  # type: ignore[attr-defined]
 
     def clean_code(self) -> str:

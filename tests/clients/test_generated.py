@@ -18,6 +18,8 @@ from tests.e2e.service import ROOT, Service
 
 HERE = Path(__file__).parent
 DOCUMENT = ROOT / "docs/openapi.yaml"
+# Events of the service's log that no request may cause.
+FAULTS = ("unhandled_exception", "database_error", "database_unavailable", "executor_protocol")
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("clients"), pytest.mark.timeout(240)]
 
 
@@ -132,3 +134,6 @@ def test_schemathesis_finds_no_fault(live, tmp_path):
     bounds = ["--max-examples", "8", "--max-time", "60", "--request-timeout", "40", "--seed", "1", "--no-color"]
     run("schemathesis", "--config-file", HERE / "schemathesis.toml", "run", f"{live.url}/api/schema?format=json",
         "--header", f"Authorization: Bearer {live.token}", *bounds, cwd=tmp_path)  # fmt: skip
+    logs = "".join(path.read_text(errors="replace") for path in (live.state / "logs").iterdir())
+    assert '"request"' in logs, "the requests stand in the logs"
+    assert not [line for line in logs.splitlines() if any(f'"{fault}"' in line for fault in FAULTS)]

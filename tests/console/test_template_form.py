@@ -126,3 +126,13 @@ def test_yaml_that_is_wrong_says_where_and_changes_nothing(admin, text, words):
     assert answer.status_code == 200
     assert words in " ".join(str(error) for found in answer.context["form"].errors.values() for error in found)
     assert Template.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("language", "words"), [("javascript", "console.log"), ("shell", "echo"), ("python", "print(")]
+)
+def test_a_trial_begins_with_code_in_a_language_of_the_template(admin, language, words):
+    Template.objects.filter(pk="python-basic").update(languages=[language])
+    form = admin.get("/admin/try/python-basic/").context["form"]
+    assert words in form["code"].value()
+    assert form["language"].field.choices == [(language, language)]
