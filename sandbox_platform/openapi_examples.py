@@ -12,7 +12,8 @@ SESSION: dict[str, Any] = {
     "session_id": "sess_abc123def4567890", "status": "running", "status_reason": None, "status_detail": "", "template_id": "python-basic",
     "runtime_type": "docker", "runtime_node": "node-01", "container_id": "a1b2c3d4e5f6",
     "workspace_path": "s3://sandbox-workspace/sessions/sess_abc123def4567890/", "resources": RESOURCES, "timeout": 300,
-    "max_concurrency": 4, "env_vars": ["LOG_LEVEL"], "labels": {}, "isolation": ISOLATION, "limits_enforced": ENFORCED,
+    "max_concurrency": 4, "network": "none", "allowed_hosts": [], "env_vars": ["LOG_LEVEL"], "labels": {},
+    "isolation": ISOLATION, "limits_enforced": ENFORCED,
     "created_at": "2026-01-06T10:00:00Z", "started_at": "2026-01-06T10:00:02Z", "expires_at": "2026-01-06T10:05:02Z", "ended_at": None,
 }  # fmt: skip
 CREATING = {
@@ -36,7 +37,7 @@ TIMES = {"created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:0
 BASIC = {
     "id": "python-basic", "name": "Python Basic Environment", "description": "", "image": "registry.local/sandbox/python:3.11-basic",
     "base_image": "python:3.11-slim", "languages": ["python", "shell"], "pre_installed_packages": [], "npm_packages": [], "preload": [],
-    "default_resources": RESOURCES, "status": "ready", **TIMES,
+    "default_resources": RESOURCES, "network": "none", "allowed_hosts": [], "status": "ready", **TIMES,
 }  # fmt: skip
 SCIENCE = {
     **BASIC, "id": "python-datascience", "name": "Python Data Science", "image": "registry.local/sandbox/python:3.11-datascience",

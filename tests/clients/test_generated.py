@@ -129,6 +129,8 @@ def live(request: pytest.FixtureRequest) -> Iterator[Service]:
             service.remove()
 
 
+# A minute of requests; what a busy machine takes to start and to clear away beside it.
+@pytest.mark.timeout(480)
 def test_schemathesis_finds_no_fault(live, tmp_path):
     """All phases, all checks, for a minute. What does not count as a fault stands in schemathesis.toml, with the reason."""
     bounds = ["--max-examples", "8", "--max-time", "60", "--request-timeout", "40", "--seed", "1", "--no-color"]
