@@ -162,6 +162,15 @@ class Load:
         return False
 
 
+def end_all(service: Service) -> None:
+    """End what the clients left, and wait until nothing is held for it."""
+    for status in ("creating", "running"):
+        for session in service.api("GET", f"/sessions?status={status}&limit=200").json()["sessions"]:
+            service.api("DELETE", f"/sessions/{session['session_id']}")
+    eventually(lambda: debts(service) == 0, 60)
+    eventually(lambda: not service.api("GET", "/containers?status=running").json()["containers"], 60)
+
+
 DOCUMENTED = {
     (503, "Sandbox.ServiceUnavailable"), (503, "Sandbox.RuntimeUnavailable"), (503, "Sandbox.TooManyRequestsExection"),
 }  # fmt: skip
@@ -196,6 +205,7 @@ def test_a_storage_that_is_away_under_load_loses_nothing(runtime: str, state: st
                 assert (server.bucket / "sessions" / session_id / path).read_bytes() == content, (session_id, path)
                 answer = service.api("GET", f"/sessions/{session_id}/files/{path}?redirect=false")
                 assert (answer.status_code, answer.content) == (200, content)
+        end_all(service)  # a service that is stopped leaves those standing whose files are nowhere else
     finally:
         service.remove()
         wire.close()
