@@ -13,7 +13,7 @@ log = structlog.get_logger(__name__)
 
 def dispatch(session_id: str) -> None:
     """Start what waits in the session, in order, as far as slots are free."""
-    while claim.anybody_waits(session_id) and (execution := claim.eldest(session_id)) is not None:
+    while (execution := claim.eldest(session_id)) is not None:
         loop().submit(execution)
 
 
@@ -50,4 +50,5 @@ def tick() -> None:
     """Each 2 s: what somebody left lying."""
     sweep.dispatch_waiting()
     sweep.reattach_orphans()
+    sweep.cancel_again()
     sweep.end_leftovers()

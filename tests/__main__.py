@@ -20,11 +20,16 @@ NOT_ON_POSTGRES = [
     "tests/browser",
     "tests/clients",
     "tests/executor",
+    "tests/egress",
+    "tests/containment",
+    "tests/test_images.py",
+    "tests/test_npm_packages.py",
+    "tests/e2e/test_files.py",
     "tests/e2e/test_quickstart.py",
     "tests/e2e/test_make_run.py",
 ]
 BROWSER = "tests/browser"
-WORKERS = ["-n", os.environ.get("TEST_WORKERS", "2"), "--dist", "loadgroup"]
+WORKERS = ["--durations=12", "-n", os.environ.get("TEST_WORKERS", "2"), "--dist", "loadgroup"]
 NO_TESTS = 5
 
 

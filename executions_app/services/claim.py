@@ -24,9 +24,9 @@ LOAD = f"""
     JOIN {Session._meta.db_table} s ON s.id = e.session_id LEFT JOIN {Container._meta.db_table} c ON c.name = s.container_id
     WHERE e.id = %s
 """  # noqa: S608
-# The session's row is locked by then: no two can find the same one waiting.
+# The session's row is locked by then: no two claim at a time. But one that is found may be cancelled meanwhile: its state is asked twice.
 TAKE = f"""
-    UPDATE {TABLE} SET {{changes}} WHERE id = (
+    UPDATE {TABLE} SET {{changes}} WHERE status = %s AND id = (
         SELECT id FROM {TABLE} WHERE session_id = %s AND status = %s ORDER BY number LIMIT 1)
     RETURNING id
 """  # noqa: S608
@@ -43,20 +43,27 @@ def eldest(session_id: str) -> Execution | None:
     If the database server crashes it may be `pending` again: the executor knows its id then, and does not start it twice. What a driver
     does not need of it is deferred.
     """
-    with transaction.atomic():
-        direct.no_wait()
-        if not lifecycle.claim_slot(session_id):
-            return None
-        changes = {"status": ExecutionStatus.RUNNING, "driver": processes.own_id(), "started_at": timezone.now()}
-        assignments, params = direct.changes_of(Execution, changes)
-        taken = direct.one(TAKE.format(changes=assignments), [*params, session_id, str(ExecutionStatus.PENDING)])
-        if taken is None:
-            transaction.set_rollback(True)
-            return None
-        row = direct.one(LOAD, [taken[0]])
-        assert row is not None
-        execution = direct.partial(Execution, dict(zip(DRIVEN, row[-len(DRIVEN) :], strict=True)))
-        execution.args = json.loads(execution.args)
-        execution.session = target.of_row(row)
-        wakeups.publish(execution.topic)
-        return execution
+    while anybody_waits(session_id):
+        with transaction.atomic():
+            direct.no_wait()
+            if not lifecycle.claim_slot(session_id):
+                return None
+            if (execution := _take(session_id)) is not None:
+                wakeups.publish(execution.topic)
+                return execution
+            transaction.set_rollback(True)  # it was cancelled in this moment; somebody else may wait
+    return None
+
+
+def _take(session_id: str) -> Execution | None:
+    changes = {"status": ExecutionStatus.RUNNING, "driver": processes.own_id(), "started_at": timezone.now()}
+    assignments, params = direct.changes_of(Execution, changes)
+    pending = str(ExecutionStatus.PENDING)
+    taken = direct.one(TAKE.format(changes=assignments), [*params, pending, session_id, pending])
+    row = direct.one(LOAD, [taken[0]]) if taken else None
+    if row is None:
+        return None
+    execution = direct.partial(Execution, dict(zip(DRIVEN, row[-len(DRIVEN) :], strict=True)))
+    execution.args = json.loads(execution.args)
+    execution.session = target.of_row(row)
+    return execution

@@ -37,9 +37,10 @@ def take_over(pk: str) -> Execution | None:
 
     living = Process.objects.filter(dead_at=None).values("pk")
     orphan = Execution.objects.filter(Q(driver=None) | ~Q(driver__in=living), pk=pk, status=ExecutionStatus.RUNNING)
-    if not orphan.update(driver=processes.own_id(), takeovers=F("takeovers") + 1):
-        return None
-    return Execution.objects.select_related("session__container").get(pk=pk)
+    with transaction.atomic():  # the lease and what is needed to use it, or neither
+        if not orphan.update(driver=processes.own_id(), takeovers=F("takeovers") + 1):
+            return None
+        return Execution.objects.select_related("session__container").get(pk=pk)
 
 
 def request_of(execution: Execution) -> RunRequest:
@@ -84,7 +85,9 @@ def settle(execution: Execution, collected: Collected) -> Ending | None:
     """What follows from a result. None: it was lost, another try is wanted and has been prepared."""
     result = collected.result
     if result is not None and result.outcome == "lost" and execution.retry_lost and execution.attempt < MAX_ATTEMPTS:
-        again = Execution.objects.filter(pk=execution.pk, status=ExecutionStatus.RUNNING, attempt=execution.attempt)
+        again = Execution.objects.filter(
+            pk=execution.pk, status=ExecutionStatus.RUNNING, attempt=execution.attempt, cancel_requested_at=None
+        )
         if again.update(attempt=F("attempt") + 1):
             execution.attempt += 1
             wakeups.publish(execution.topic)  # who follows its output begins anew

@@ -39,6 +39,15 @@ def reattach_orphans() -> None:
         enqueue(Queue.RUNS, "executions_app.tasks.reattach", pk)
 
 
+def cancel_again() -> None:
+    """Ring for cancellations that have not taken effect: the executor may not have known the run yet, or the task was lost."""
+    asked = Execution.objects.filter(
+        status=ExecutionStatus.RUNNING, cancel_requested_at__lt=Now() - dt.timedelta(seconds=2)
+    )
+    for pk in asked.values_list("pk", flat=True)[:200]:
+        enqueue(Queue.RUNS, "executions_app.tasks.cancel", pk)
+
+
 def end_with_session(session_id: str) -> None:
     """A session takes no more runs: those that wait end."""
     for pk in Execution.objects.filter(session_id=session_id, status=ExecutionStatus.PENDING).values_list(

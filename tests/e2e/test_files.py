@@ -30,7 +30,9 @@ from tests.e2e.transfers import (
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 SIZES = [0, 1, 64 * 1024 + 1, 10 * MIB, 100 * MIB]
-RACES = int(os.environ.get("FILES_RACES", "2000"))
+# How often paths must have changed under requests that name them, and how many of those there are.
+FLIPS = int(os.environ.get("FILES_FLIPS", "2000"))
+REQUESTS = max(400, FLIPS // 10)
 
 
 def end(service: Service, session_id: str) -> None:
@@ -192,25 +194,27 @@ os.makedirs('d', exist_ok=True); os.symlink('/etc', 'e'); open('d/passwd', 'w').
 open('flip', 'w').write('inside'); os.symlink('/etc/passwd', 'link')
 os.mkdir('up'); os.symlink('/tmp', 'out')
 rename = ctypes.CDLL(None).renameat2
+flips = 0
 while not os.path.exists('stop'):
     for _ in range(100):
         rename(-100, b'd', -100, b'e', 2)
         rename(-100, b'flip', -100, b'link', 2)
         rename(-100, b'up', -100, b'out', 2)
-def handler(e): return sorted(os.listdir('/tmp'))
+    flips += 300
+def handler(e): return flips, sorted(os.listdir('/tmp'))
 """
 
 
-@pytest.mark.timeout(600 + RACES // 5)
+@pytest.mark.timeout(600 + REQUESTS // 5)
 def test_a_path_that_changes_under_our_feet_gives_nothing_away(service: Service) -> None:
-    """Files and folders that trade places with symlinks all the time. FILES_RACES=100000 makes it long."""
+    """Files and folders that trade places with symlinks all the time. FILES_FLIPS=100000 makes it long."""
     session_id = new_session(service)
     body = {"code": FLIP, "language": "python", "timeout": 3600}
     execution = service.api("POST", f"/sessions/{session_id}/execute", json=body).json()["execution_id"]
     eventually(lambda: {"flip", "link"} & set(listed(service, session_id)))
     statuses: dict[str, set[int]] = {"GET": set(), "PUT": set()}
     with service.session as client:
-        for turn in range(RACES):
+        for turn in range(REQUESTS):
             path = ("d/passwd", "e/passwd", "flip", "link")[turn % 4]
             answer = client.get(f"{service.url}/api/v1/sessions/{session_id}/files/{path}", timeout=60)
             statuses["GET"].add(answer.status_code)
@@ -225,7 +229,10 @@ def test_a_path_that_changes_under_our_feet_gives_nothing_away(service: Service)
     assert time.monotonic() - begun < 5
     upload(service, session_id, "stop", 0)
     result = service.api("GET", f"/executions/{execution}/result?wait=60").json()
-    assert (result["status"], result["return_value"]) == ("success", [])
+    flips, outside = result["return_value"]
+    assert (result["status"], outside) == ("success", [])
+    assert flips >= FLIPS
+    print(f"{flips} changes under {REQUESTS} downloads and {REQUESTS // 10} uploads")
     assert set(inside(service, session_id)) <= {
         "d",
         "e",

@@ -12,6 +12,9 @@ from pathlib import Path
 
 from runtime.drivers.errors import ExecutorProtocolError, ExecutorUnavailable
 
+# Of the kernel's include/linux/sched.h: in the flags of /proc/<pid>/stat (proc(5), field 9).
+_PF_EXITING = 0x4
+
 
 @contextmanager
 def pinned(path: Path) -> Iterator[str]:
@@ -51,4 +54,14 @@ def check_peer(connection: socket.socket, members: tuple[str, ...]) -> None:
     except OSError as error:
         raise ExecutorUnavailable(f"Whoever listened is gone: {error}") from error
     if not any(word in groups for word in members):
+        if _is_ending(pid):  # the kernel takes a process out of its cgroups before it closes its sockets
+            raise ExecutorUnavailable("Whoever listened is about to end")
         raise ExecutorProtocolError("Whoever listens on the executor's socket is not in the sandbox.")
+
+
+def _is_ending(pid: int) -> bool:
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return True
+    return state in ("Z", "X") or bool(int(fields[5]) & _PF_EXITING)
