@@ -7,7 +7,7 @@ import stat
 from typing import NamedTuple
 
 from executor.wire import Fault
-from executor.workspace import FOLDER_FLAGS, Workspace
+from executor.workspace import FOLDER_FLAGS, Workspace, check_free
 
 
 class Placed(NamedTuple):
@@ -42,6 +42,8 @@ class Placing:
 
     def run(self) -> list[Placed]:
         """The files, sorted. Raises Fault, OSError."""
+        if self._target:
+            check_free(self._target)
         top = self._workspace.folder(self._target, create=True)
         try:
             self._plan(self._stage, top, [])
@@ -65,6 +67,7 @@ class Placing:
         for name in sorted(os.listdir(source)):
             info = os.stat(name, dir_fd=source, follow_symlinks=False)
             here = [*path, name]
+            check_free([*self._target, *here])
             if not stat.S_ISDIR(info.st_mode):
                 self._files["/".join(here)] = info
                 if there is not None:

@@ -14,10 +14,11 @@ from executor.body import PIECE, Body
 from executor.placing import Placing, check_target
 from executor.staging import Staging
 from executor.wire import Fault, Request
-from executor.workspace import Workspace, as_fault, etag
+from executor.workspace import Workspace, as_fault, check_free, etag, mtime
 
 MAX_LISTED = 10_000
 MAX_LISTED_BYTES = 2 * 1024 * 1024  # of all paths of one list, each up to 6 in JSON
+MAX_LISTED_PATH = 4096  # bytes of one path: more than any client can name or the kernel open at once
 MAX_SHOWN = 1000  # of the files of an archive
 PATIENCE = 30.0  # seconds without progress after which a client is dropped
 
@@ -68,11 +69,15 @@ class Transfer:
             path, info = found
             if not path.startswith(prefix):
                 continue
-            room -= len(path.encode())
+            length = len(path.encode())
+            if length > MAX_LISTED_PATH:
+                truncated = True
+                continue
+            room -= length
             if files and (len(files) >= limit or room < 0):
                 truncated, more = True, files[-1]["path"]
                 break
-            files.append({"path": path, "size": info.st_size, "mtime": info.st_mtime, "etag": etag(info)})
+            files.append({"path": path, "size": info.st_size, "mtime": mtime(info), "etag": etag(info)})
         return wire.json_answer(200, {"files": files, "truncated": truncated, "next": more})
 
     def _download(self, sock: socket.socket, request: Request, path: list[str]) -> None:
@@ -85,7 +90,7 @@ class Transfer:
                 "Content-Type": "application/octet-stream",
                 "Content-Length": length,
                 "X-File-Size": info.st_size,
-                "X-File-Mtime": info.st_mtime,
+                "X-File-Mtime": mtime(info),
                 "ETag": etag(info),
             }
             sock.sendall(wire.head(200, headers))
@@ -111,10 +116,13 @@ class Transfer:
     def _store(self, path: list[str] | None, body: Body) -> tuple[list[str], int]:
         """Writes under a temporary name, then renames: the old or the new, never half."""
         if path is not None:
+            check_free(path)
             os.close(self._destination(path))  # refused at once rather than at the end
         with self._staging.file() as (fd, temporary, top):
             size = _receive(body, fd)
-            path = path or wire.workspace_path(body.trailers.get("x-path", ""))
+            if path is None:
+                path = wire.workspace_path(body.trailers.get("x-path", ""))
+                check_free(path)
             name, folder = path[-1], self._destination(path)
             try:
                 self._workspace.granted(

@@ -14,6 +14,7 @@ from executor.wire import Fault
 T = TypeVar("T")
 TEMPORARY = ".sbx-upload-"
 MAX_LEVELS = 64
+MAX_TIME = 253_402_300_799  # the end of the year 9999, in seconds since 1970
 MAX_VISITED = 200_000
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -165,6 +166,17 @@ def as_fault(error: OSError) -> Fault:
     if error.errno == errno.ENAMETOOLONG:
         return Fault("bad_request", "a name in the path is too long")
     return _NO_FILE
+
+
+def check_free(path: list[str]) -> None:
+    """Raises Fault for a name that belongs to what waits: a file there would be neither listed nor kept."""
+    if path[0].startswith(TEMPORARY):
+        raise Fault("bad_request", f"names at the top that begin with {TEMPORARY} are reserved; choose another")
+
+
+def mtime(info: os.stat_result) -> float:
+    """Seconds since 1970, brought into the years 1970 to 9999: programs may set any time, not every client can read it."""
+    return max(0.0, min(info.st_mtime, float(MAX_TIME)))
 
 
 def etag(info: os.stat_result) -> str:

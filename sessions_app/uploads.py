@@ -101,7 +101,7 @@ def receive(request: Request, incoming: Incoming, need_path: bool = True) -> str
     try:
         body: Any = _Counted(plain)
         form, _ = MultiPartParser(plain.META, body, [passing], plain.encoding).parse()
-    except (MultiPartParserError, ValueError, UnicodeError) as error:
+    except (MultiPartParserError, ValueError, LookupError) as error:  # an encoding that is none is the latter
         raise invalid("The form is malformed") from error
     if passing.too_large:
         raise _too_large()

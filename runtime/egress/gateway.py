@@ -100,8 +100,9 @@ class Gateway:
             self.proxy.allow(outlet.address, outlet.template, outlet.hosts)
             self._tasks[outlet] = asyncio.create_task(self._serve(outlet))
         # What is being cut is still to be logged; what is long gone is not.
-        while len(self._known) > len(self._tasks) + 1000:
-            del self._known[next(iter(self._known))]
+        gone = [address for address, outlet in self._known.items() if outlet not in self._tasks]
+        for address in gone[: max(0, len(gone) - 1000)]:
+            del self._known[address]
 
     async def stop(self) -> None:
         """Cut all."""

@@ -13,7 +13,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from runtime.drivers.errors import ExecutorError, ExecutorRefused
+from runtime.drivers.errors import ExecutorError, ExecutorProtocolError, ExecutorRefused
 from runtime.drivers.executor_client import ExecutorClient
 from runtime.drivers.executor_client.protocol import FileEntry
 from runtime.models import ContainerStatus
@@ -71,7 +71,9 @@ def _work(debt: StorageDebt) -> None:
         sync(session.pk, client_of(session), settled=session.ended)
     except ExecutorError as error:
         silent = timezone.now() - debt.since > dt.timedelta(seconds=SILENCE)
-        if debt.what == Owed.SAVE and there and not silent:
+        # One that answers is there, however badly it answers: its files wait for as long as any others.
+        answers = isinstance(error, ExecutorProtocolError)
+        if debt.what == Owed.SAVE and there and (answers or not silent):
             raise
         # A sandbox that is gone has nothing more to give; what was copied after its runs is there.
         log.warning("workspace_gone", session=session.pk, error=str(error))

@@ -11,11 +11,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 from urllib.parse import quote
 
 import pytest
 from django.db import transaction
 
+from runtime.drivers.errors import ExecutorProtocolError
 from runtime.models import ContainerStatus
 from sandbox_platform import metrics, storage_url
 from sandbox_platform.models import Process
@@ -223,6 +225,18 @@ def test_the_debt_of_a_dead_process_is_taken_over_and_that_of_a_living_one_is_no
     Process.objects.filter(pk=other.pk).update(dead_at=dt.datetime.now(dt.UTC))
     copies.pay(session.pk)
     assert not StorageDebt.objects.exists()
+
+
+def test_files_of_a_sandbox_that_answers_nonsense_are_owed_still(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = SessionFactory(project=api.project, running=True)
+    type(session.container).objects.update(socket="/nowhere/executor.sock")
+    owe(session.pk, Owed.SAVE)
+    StorageDebt.objects.update(since=dt.datetime.now(dt.UTC) - dt.timedelta(seconds=2 * copies.SILENCE))
+    monkeypatch.setattr(copies, "sync", Mock(side_effect=ExecutorProtocolError("The executor sent nonsense.")))
+    copies.pay(session.pk)
+    debt = StorageDebt.objects.get()
+    assert (debt.what, debt.attempts, debt.lost_at) == (Owed.SAVE, 1, None) and "nonsense" in debt.error
+    assert Session.objects.get(pk=session.pk).files_saved_at is None
 
 
 # --- The service ---------------------------------------------------------------------------------------------------------

@@ -72,8 +72,10 @@ FILE, PATH = part("file", b"x", "f"), part("path", b"a")
         (form(part("file", b"x"), PATH), FORM),
         (form(FILE, PATH), "multipart/form-data"), (form(FILE, PATH), "multipart/form-data; boundary=é"), (b"nonsense", FORM),
         (form(FILE, PATH), "multipart/form-data; boundary=" + "x" * 300), (form(FILE, part("path", b"a", "f")), FORM),
+        (form(FILE, PATH), FORM + "; charset=hex"),
+        (form(FILE, PATH).replace(b'name="path"', b"name*=undefined''path%41"), FORM),
     ],
-    ids=range(13),
+    ids=range(15),
 )  # fmt: skip
 def test_a_form_that_is_not_file_and_path_is_400(api: Api, session: str, body: bytes, content_type: str) -> None:
     error_of(send(api, session, body, content_type), 400, "InvalidParameter")

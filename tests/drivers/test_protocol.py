@@ -325,7 +325,13 @@ def test_targets_and_heads():
 def test_a_file_whose_headers_contradict_each_other_is_refused():
     good = {"content-length": "5", "x-file-size": "9", "x-file-mtime": "1.5", "etag": '"a"'}
     assert protocol.parse_file_info(protocol.Head(200, good)) == protocol.FileInfo(9, 5, 1.5, '"a"')
-    for change in ({"content-length": "10"}, {"x-file-size": "x"}, {"x-file-mtime": "nan"}, {"etag": "e" * 300}):
+    for change in (
+        {"content-length": "10"},
+        {"x-file-size": "x"},
+        {"x-file-mtime": "nan"},
+        {"x-file-mtime": "1e15"},
+        {"etag": "e" * 300},
+    ):
         with pytest.raises(ExecutorProtocolError):
             protocol.parse_file_info(protocol.Head(200, {**good, **change}))
     with pytest.raises(ExecutorProtocolError):

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
+from runtime.drivers.executor_client.protocol import parse_files
 from tests.executor.sandbox import Sandbox, UnixConnection
 
 
@@ -260,3 +261,20 @@ def test_a_tree_far_too_deep_and_wide_is_scanned_to_a_bound(sandbox):
     assert ended.outcome == "ok" and ended.artifacts_truncated is True
     assert sandbox.request("GET", "/v1/files?recursive=1").json()["truncated"] is True
     assert time.monotonic() - begin < 20
+
+
+def test_a_time_that_is_no_date_and_a_path_that_is_too_long_leave_the_list_readable(make_sandbox):
+    sandbox = make_sandbox(tmpfs_workspace=16 * 2**20)  # which keeps any time
+    code = (
+        "import os\nfor name, at in (('early', -1), ('late', 2**40), ('now', 5)):\n"
+        "    open(name, 'w').close()\n    os.utime(name, (0, at))\n"
+        "for _ in range(20):\n    os.mkdir('d' * 250)\n    os.chdir('d' * 250)\nopen('deep', 'w').close()\n"
+    )
+    assert sandbox.run(code).outcome == "ok"
+    page = sandbox.request("GET", "/v1/files?recursive=1").json()
+    times = {"early": 0, "late": 253402300799, "now": 5}
+    assert {entry["path"]: entry["mtime"] for entry in page["files"]} == times
+    assert (page["truncated"], page["next"]) == (True, None)
+    for name, at in times.items():
+        assert float(sandbox.file("GET", name).headers["X-File-Mtime"]) == at
+    assert len(parse_files(page).files) == 3

@@ -304,3 +304,12 @@ while time.time() < end:
     stream.outcome()
     assert sandbox.run("import os\ndef handler(e): return os.listdir('/tmp')").value == []
     assert sandbox.file("PUT", "alive", b"x").status == 200
+
+
+def test_names_that_belong_to_uploads_under_way_are_refused(sandbox):
+    reserved = zipped({"a": b"x", ".sbx-upload-mine": b"x"})
+    for archive, path in ((reserved, ""), (zipped({"a": b"x"}), ".sbx-upload-mine")):
+        status, answer = extract(sandbox, archive, path)
+        assert (status, answer["error"]) == (400, "bad_request") and "reserved" in answer["message"]
+    assert everything(sandbox) == []
+    assert extract(sandbox, reserved, "below")[0] == 200

@@ -237,3 +237,14 @@ def test_many_uploads_at_once(sandbox):
     assert results == [200] * 30
     for number in range(30):
         assert sandbox.file("GET", f"d/{number}").body == bytes([number]) * 50_000
+
+
+def test_names_that_belong_to_uploads_under_way_are_refused(sandbox):
+    for status, answer in (
+        put_last(sandbox, ".sbx-upload-mine", [b"x"]),
+        put_last(sandbox, ".sbx-upload-mine/below", [b"x"]),
+        ((reply := sandbox.file("PUT", ".sbx-upload-mine", b"x")).status, reply.json()),
+    ):
+        assert (status, answer["error"]) == (400, "bad_request") and "reserved" in answer["message"]
+    assert everything(sandbox) == []
+    assert sandbox.file("PUT", "below/.sbx-upload-mine", b"x").status == 200

@@ -12,6 +12,8 @@ from typing import Any, NoReturn
 from runtime.drivers.errors import ExecutorProtocolError
 
 MAX_PATH = 4096
+MAX_TIME = 253_402_300_799
+"""The end of the year 9999 in seconds since 1970: beyond it there are no dates."""
 
 
 def load_object(raw: bytes) -> dict[str, Any]:
@@ -81,6 +83,9 @@ whole: Callable[[dict[str, Any], str], int] = _typed(
 )
 number: Callable[[dict[str, Any], str], float] = _typed(
     lambda found: type(found) in (int, float) and 0 <= found < 2**63, "a number"
+)
+moment: Callable[[dict[str, Any], str], float] = _typed(
+    lambda found: type(found) in (int, float) and 0 <= found <= MAX_TIME, "a time in the years 1970 to 9999"
 )
 flag: Callable[[dict[str, Any], str], bool] = _typed(lambda found: type(found) is bool, "true or false")
 

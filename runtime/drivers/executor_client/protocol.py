@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import math
 import re
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
@@ -483,7 +482,7 @@ def parse_files(value: dict[str, Any]) -> FilePage:
     for item in fields.items(value, "files", MAX_JSON):
         entry = fields.mapping(item)
         tag = fields.text(entry, "etag", 200) if "etag" in entry else ""
-        size, mtime = fields.whole(entry, "size"), fields.number(entry, "mtime")
+        size, mtime = fields.whole(entry, "size"), fields.moment(entry, "mtime")
         files.append(FileEntry(fields.path(entry, "path"), size, mtime, tag))
     more = fields.optional_text(value, "next", fields.MAX_PATH) if "next" in value else None
     return FilePage(files, fields.flag(value, "truncated"), more)
@@ -497,7 +496,7 @@ def parse_file_info(head: Head) -> FileInfo:
         etag = head.headers["etag"]
     except (KeyError, ValueError):
         fields.wrong("a file without size, mtime or ETag")
-    if length is None or not 0 <= length <= size or not math.isfinite(mtime) or len(etag) > 200:
+    if length is None or not 0 <= length <= size or not 0 <= mtime <= fields.MAX_TIME or len(etag) > 200:
         fields.wrong("a file whose headers contradict each other")
     return FileInfo(size=size, length=length, mtime=mtime, etag=etag)
 
