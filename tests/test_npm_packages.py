@@ -19,7 +19,7 @@ import pytest
 from runtime.drivers.bubblewrap import BubblewrapDriver
 from runtime.drivers.docker import DockerDriver
 from runtime.drivers.types import SandboxSpec
-from templates_app.images import npm, site
+from templates_app.images import npm, site, tools
 from templates_app.images.base import BuildFailed, Recipe
 from templates_app.images.bubblewrap import BubblewrapBuilder
 from templates_app.images.docker import DockerBuilder
@@ -80,6 +80,68 @@ def test_without_npm_packages_npm_is_not_asked_for_and_the_fingerprint_stays(tmp
     assert "is-odd@3.0.1" in site.ingredients(RECIPE)
 
 
+def test_tools_get_none_of_the_platform_s_secrets(monkeypatch):
+    secrets_of_ours = ("SECRET_KEY", "DATABASE_URL", "AWS_SECRET_ACCESS_KEY", "SANDBOX_TOKEN")
+    for name in (
+        *secrets_of_ours,
+        "HTTPS_PROXY",
+        "no_proxy",
+        "SSL_CERT_FILE",
+        "UV_DEFAULT_INDEX",
+        "npm_config_registry",
+    ):
+        monkeypatch.setenv(name, "x")
+    uv, its = tools.environment(site.UV_VARIABLES), tools.environment(npm.VARIABLES)
+    assert not {*secrets_of_ours} & {*uv, *its}
+    assert {"PATH", "HTTPS_PROXY", "no_proxy", "SSL_CERT_FILE"} <= uv.keys() & its.keys()
+    assert "UV_DEFAULT_INDEX" in uv.keys() - its.keys()
+    assert "npm_config_registry" in its.keys() - uv.keys()
+
+
+REGISTRY = {"registry.example"}
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"version": "1.0.0", "resolved": "http://10.0.0.5/x.tgz"},
+        {"version": "1.0.0", "resolved": "https://registry.example@10.0.0.5/x.tgz"},
+        {"version": "1.0.0", "resolved": "file:../x.tgz"},
+        {"version": "1.0.0", "resolved": "git+ssh://git@registry.example/x.git#0"},
+        {"version": "1.0.0"},
+        {"resolved": "../../etc", "link": True},
+        {"link": True, "inBundle": True},
+    ],
+)
+def test_what_is_not_from_the_registry_is_refused_by_name(entry):
+    with pytest.raises(BuildFailed, match=r"^@a/b would come from .*: only packages from the registry"):
+        npm.check({"node_modules/c/node_modules/@a/b": entry}, REGISTRY)
+
+
+def test_what_is_from_the_registry_or_inside_a_package_is_not():
+    npm.check(
+        {
+            "node_modules/a": {"version": "1.0.0", "resolved": "https://registry.example/a/-/a-1.0.0.tgz"},
+            "node_modules/a/node_modules/b": {"inBundle": True},
+        },
+        REGISTRY,
+    )
+
+
+def test_one_without_a_version_is_listed_by_name(tmp_path):
+    (tmp_path / "node_modules").mkdir()
+    packages = {"node_modules/a": {"version": "1.0.0"}, "node_modules/a/node_modules/b": {"inBundle": True}}
+    (tmp_path / "node_modules/.package-lock.json").write_text(json.dumps({"packages": packages}))
+    assert npm.frozen(tmp_path) == ["a@1.0.0", "b"]
+
+
+def test_a_python_package_does_not_say_what_npm_installed(tmp_path):
+    (tmp_path / "node_modules").mkdir()
+    (tmp_path / "node_modules/.package-lock.json").write_text("no JSON")
+    npm.install((), "x86_64", tmp_path, quiet)
+    assert npm.frozen(tmp_path) == []
+
+
 class TestWithARegistry:
     @pytest.fixture(autouse=True)
     def needs_npm(self):
@@ -103,6 +165,35 @@ class TestWithARegistry:
         settings.NPM_CACHE_DIR = str(tmp_path / "empty")
         with pytest.raises(BuildFailed, match=r"(?s)Installing is-odd@3.0.1 failed:.*ENOTCACHED"):
             npm.install(("is-odd@3.0.1",), "x86_64", tmp_path, quiet)
+
+    def test_files_of_python_packages_are_not_npm_s_settings(self, tmp_path, settings, monkeypatch):
+        settings.NPM_CACHE_DIR, settings.CACHE_DIR = "", str(tmp_path / "cache")
+        folder = tmp_path / "site"
+        (folder / "node_modules" / "theirs").mkdir(parents=True)
+        monkeypatch.setenv("SECRET_KEY", "hidden")
+        with (
+            registry({"name": "other", "version": "1.0.0"}) as evil,
+            registry({"name": "a", "version": "1.0.0"}) as url,
+        ):
+            (folder / ".npmrc").write_text(f"registry={evil}${{SECRET_KEY}}/\n@x:registry={evil}\n")
+            # Not by the environment, which would win over a file.
+            (tmp_path / "home").mkdir()
+            (tmp_path / "home" / ".npmrc").write_text(f"registry={url}\n")
+            monkeypatch.setenv("HOME", str(tmp_path / "home"))
+            npm.install(("a@1.0.0",), "x86_64", folder, quiet)
+        assert npm.frozen(folder) == ["a@1.0.0"]
+        assert {path.name for path in folder.iterdir()} == {".npmrc", "node_modules"}
+        assert [path.name for path in (folder / "node_modules").iterdir() if path.is_dir()] == ["a"]
+
+    def test_a_package_that_needs_one_from_elsewhere_is_refused(self, tmp_path, settings, monkeypatch):
+        settings.NPM_CACHE_DIR, settings.CACHE_DIR = "", str(tmp_path / "cache")
+        with registry({"name": "b", "version": "1.0.0"}) as elsewhere:
+            needs = {"name": "a", "version": "1.0.0", "dependencies": {"b": f"{elsewhere}b.tgz"}}
+            with registry(needs) as url:
+                monkeypatch.setenv("npm_config_registry", url)
+                with pytest.raises(BuildFailed, match=r"^b would come from http://127.0.0.1:\d+/b.tgz: only packages"):
+                    npm.install(("a@1.0.0",), "x86_64", tmp_path, quiet)
+        assert not (tmp_path / "node_modules").exists()
 
     def test_scripts_of_a_package_do_not_run_on_this_host(self, tmp_path, settings, monkeypatch):
         settings.NPM_CACHE_DIR, settings.CACHE_DIR = "", str(tmp_path / "cache")

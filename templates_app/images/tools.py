@@ -11,11 +11,28 @@ from pathlib import Path
 
 from templates_app.images.base import BuildFailed, Say
 
+# What any tool may know of this process: where programs and its own settings are, and how the network is reached.
+COMMON = re.compile(
+    r"PATH|HOME|USER|LOGNAME|LANG|LC_\w+|TZ|TMPDIR|NETRC|XDG_(CONFIG|CACHE|DATA)_HOME|XDG_CONFIG_DIRS"
+    r"|SSL_CERT_FILE|SSL_CERT_DIR|SSL_CLIENT_CERT|NODE_EXTRA_CA_CERTS|NODE_USE_SYSTEM_CA|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE"
+    r"|(?i:(http|https|all|no)_proxy)"
+)
 
-def install(what: str, command: list[str], say: Say, seconds: float, folder: Path | None = None) -> None:
-    """Run it, in `folder`. Raises BuildFailed, with `what` it was to install and its last words; `say` may raise too."""
+
+def environment(own: str) -> dict[str, str]:
+    """This process's environment as far as a tool needs it, with the variables that `own` matches too.
+
+    The rest has secrets of the platform, and a tool reads files that come with packages.
+    """
+    return {name: value for name, value in os.environ.items() if COMMON.fullmatch(name) or re.fullmatch(own, name)}
+
+
+def install(
+    what: str, command: list[str], say: Say, seconds: float, env: dict[str, str], folder: Path | None = None
+) -> None:
+    """Run it, in `folder`, with `env` alone. Raises BuildFailed, with `what` it was to install and its last words; `say` may raise too."""
     say(f"Installing {what}")
-    code, words = _run(command, say, seconds, folder)
+    code, words = _run(command, say, seconds, env, folder)
     if code is None:
         raise BuildFailed(f"Installing {what} took more than {seconds:.0f} s")
     if code != 0:
@@ -28,11 +45,13 @@ def last_words(text: str) -> str:
     return re.sub(r"://[^/@\s]+@", "://", plain)[-1500:]
 
 
-def _run(command: list[str], say: Say, seconds: float, folder: Path | None) -> tuple[int | None, str]:
+def _run(
+    command: list[str], say: Say, seconds: float, env: dict[str, str], folder: Path | None
+) -> tuple[int | None, str]:
     """The exit code (None: out of time) and what was said; each line of it is passed on while it comes. `say` may raise."""
     said, line, end = b"", b"", time.monotonic() + seconds
     with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=folder
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=folder, env=env
     ) as process:
         descriptor = process.stdout.fileno() if process.stdout else -1
         try:
