@@ -84,7 +84,9 @@ def _run_node(request: dict[str, Any], fds: list[int], options: Options) -> NoRe
 
 
 def _wipe(uid: int, options: Options) -> NoReturn:
+    """What another user's code could signal or trace must not hold the zygote's sockets: it gives them up before it is that user."""
     try:
+        os.closerange(3, 256)
         become(uid, options.user_uid)
         scratch.wipe()
     except BaseException as error:

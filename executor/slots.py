@@ -28,7 +28,7 @@ class Slot:
         self.swept = False  # since the end of the run began
         self.pipes: dict[int, str] = {}
         self.unsent: Pipes | None = None  # while there is no zygote to hand them to
-        self.asked: Pipes | None = None  # while the zygote has not said which process has them
+        self.asked: Pipes | None = None  # from then on: its request shows whether a process took it
         self.timers: dict[str, Timer] = {}
 
 

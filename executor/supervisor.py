@@ -210,7 +210,6 @@ class Supervisor:
 
     def _started(self, slot: Slot, run: Run, pid: int, at: float) -> None:
         self._cancel_timer(slot, "start")
-        self._forget_theirs(slot)
         run.spec = {key: run.spec[key] for key in ("language", "timeout")}
         run.pid, run.started, run.started_at, run.state = pid, at, time.time(), "running"
         log("debug", "run_started", run=run.id, request_id=run.request_id, child=pid)
@@ -296,7 +295,9 @@ class Supervisor:
             run = slot.run
             if run is not None and run.pid == pid and run.status is None:
                 run.status = status
-                if run.state == "running":
+                if run.state == "running" and slot.asked is not None and take_back(slot.asked.spec):
+                    self._fail(slot, "its process ended before it took the run; user code has not begun")
+                elif run.state == "running":
                     self._end(slot)
 
     def _check_dying(self) -> None:

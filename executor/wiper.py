@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from executor.loop import Loop, Timer
 from executor.scratch import FOLDERS
 
 PATIENCE = 5.0  # seconds for one user's leftovers; runs that have come meanwhile wait for it
+BURIAL = 1.0  # seconds until the end of one that was killed is told
 
 
 def listing() -> set[str]:
@@ -35,6 +37,7 @@ class Wiper:
         self._waiting: list[Callable[[], None]] = []
         self._timer: Timer | None = None
         self._key = self._pid = 0
+        self._given_up: set[int] = set()  # keys of those whose process the zygote has not named yet
         self.busy = False
 
     def start(self, uids: list[int]) -> None:
@@ -47,7 +50,10 @@ class Wiper:
         self._waiting.append(callback)
 
     def says(self, message: dict[str, Any]) -> None:
-        if self.busy and message.get("run") == self._key:
+        if message.get("run") in self._given_up:
+            self._given_up.remove(message["run"])
+            _kill(message.get("pid", 0))
+        elif self.busy and message.get("run") == self._key:
             self._pid = message.get("pid", 0)
             if not self._pid:
                 self._next()
@@ -68,12 +74,24 @@ class Wiper:
         self._done()
 
     def _give_up(self) -> None:
+        """Nothing that wipes as a user may live on into that user's next run. Only this process is ended: an idle node has the same uid."""
         log("error", "wipe_takes_too_long")
         self._steps = []
-        self._next()
+        if self._pid:
+            _kill(self._pid)
+            self._timer = self._loop.later(BURIAL, self._next)
+        else:  # the zygote starts it before any run that comes now
+            self._given_up.add(self._key)
+            self._next()
 
     def _done(self) -> None:
         self.busy = False
         waiting, self._waiting = self._waiting, []
         for callback in waiting:
             callback()
+
+
+def _kill(pid: int) -> None:
+    if pid > 1:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)

@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 from executor import child, python_runner
 from executor.cli import Options
 from executor.linux import cpu_seconds, receive_message, send_message, seqpacket_pair
+from executor.log import log
 from executor.privileges import limit_address_space
 
 # Imported so early because almost every run needs them; they cost little.
@@ -123,8 +124,11 @@ class Ahead:
             child.prepare()
             python_runner.touch()
             request, fds, _tail = receive_message(sock)
-        except BaseException:
+        except EOFError:
             os._exit(0)
+        except BaseException as error:
+            log("error", "child_failed", error=repr(error))
+            os._exit(125)  # it may have been given a run by now, which this must not pass for
         child.run(request, fds, self._options)
 
     def hand_over(self, request: dict[str, Any], fds: list[int]) -> int:

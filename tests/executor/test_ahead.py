@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 from tests.api.client import eventually
@@ -49,3 +51,32 @@ def test_a_run_is_not_charged_for_what_was_done_before_it_came(sandbox):
     ended = sandbox.run(code)
     assert ended.value >= used, "its own clock counts it"
     assert ended.cpu_time_ms <= ended.value - used + 5, "the run's does not: what is added is the end of the process"
+
+
+def test_one_that_ends_before_it_takes_its_run_is_not_taken_for_a_run(sandbox):
+    (outside,) = eventually(lambda: waiting(sandbox))
+    os.kill(outside, signal.SIGSTOP)
+    stream = sandbox.start("print('begun')")
+    while stream.next()["t"] != "started":
+        pass
+    os.kill(outside, signal.SIGKILL)
+    ended = stream.outcome()
+    assert (ended.result["outcome"], ended.exit_code, ended.stdout) == ("lost", None, "")
+    assert ended.error["message"].endswith("user code has not begun")
+    assert sandbox.run(WHO).value > 1
+
+
+def test_one_that_fails_on_its_own_account_does_not_end_well():
+    code = """
+import os
+from executor import child, zygote
+def fail():
+    raise MemoryError
+child.prepare = fail
+ahead = zygote.Ahead(None)
+ahead.fork()
+print(os.waitstatus_to_exitcode(os.waitpid(ahead.pid, 0)[1]))
+"""
+    root = Path(__file__).resolve().parents[2]
+    said = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
+    assert said.stdout.strip() == "125", said.stderr
