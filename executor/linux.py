@@ -19,6 +19,8 @@ PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_NO_NEW_PRIVS = 38
 _CPUCLOCK_SCHED = 2  # with the pid's complement, the clock that clock_getcpuclockid(3) gives
+MADV_COLLAPSE = 25
+HUGE_PAGE = 2 * 1024 * 1024
 MAX_MESSAGE = 64 * 1024
 MAX_FDS = 8
 
@@ -102,6 +104,24 @@ def cpu_seconds(pid: int) -> float:
         return time.clock_gettime((~pid << 3) | _CPUCLOCK_SCHED)
     except OSError:
         return 0.0
+
+
+def collapse_memory() -> int:
+    """Puts this process's own memory into huge pages where it can; how many there are.
+
+    What it holds is then copied to a forked child, and given up at the child's end, by the entry for 2 MiB rather than for 4 KiB. Does
+    nothing where the kernel has no such advice (before Linux 6.1, gVisor).
+    """
+    collapsed = 0
+    with open("/proc/self/maps") as file:
+        mappings = [line.split() for line in file]
+    for where, mode, _, _, inode, *name in mappings:
+        if inode != "0" or "w" not in mode or (name and name[0] != "[heap]"):
+            continue
+        start, end = (int(bound, 16) for bound in where.split("-"))
+        for address in range(-(-start // HUGE_PAGE) * HUGE_PAGE, end - HUGE_PAGE + 1, HUGE_PAGE):
+            collapsed += _libc.madvise(ctypes.c_void_p(address), ctypes.c_size_t(HUGE_PAGE), MADV_COLLAPSE) == 0
+    return collapsed
 
 
 def oom_kills() -> int | None:

@@ -26,6 +26,11 @@ from executor.results import Channel
 FILENAME = "<handler>"
 MAX_MESSAGE = 8 * 1024
 MAX_TRACEBACK = 64 * 1024
+# What programs that use these libraries do sooner or later.
+USUAL = {
+    "numpy": "import numpy\nnumpy.arange(4.0).reshape(2, 2).mean()",
+    "pandas": "import pandas\nf = pandas.DataFrame({'n': [1, 2], 's': ['a', 'b']})\nf.groupby('s').sum()\nf[['n']].sum().to_dict()",
+}
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 _exit, _write, _compile, _exec, _loads = os._exit, os.write, compile, exec, json.loads
@@ -54,12 +59,15 @@ def run(spec: dict[str, Any], channel: Channel, import_path: list[str], with_fig
 
 
 def touch() -> None:
-    """Goes once through what every run goes through: the pages are the child's own by then. Nothing of it can be seen later."""
+    """Goes once through what every run goes through, and through the common ways of what is preloaded.
+
+    The pages are the child's own by then. Nothing of it can be seen later.
+    """
     _loads(json.dumps({"nonce": ""}))
-    program = _compile("def handler(event):\n    return event\n", FILENAME, "exec", dont_inherit=True)
-    namespace: dict[str, Any] = {}
-    _exec(program, namespace)
-    namespace["handler"]({})
+    for source in ("def handler(event):\n    return event\n", *(USUAL[name] for name in USUAL if name in sys.modules)):
+        namespace: dict[str, Any] = {}
+        with contextlib.suppress(Exception):  # a library that does not work here: its users will see
+            _exec(_compile(source, FILENAME, "exec", dont_inherit=True), namespace)
     _hide_ours()
 
 

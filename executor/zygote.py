@@ -5,6 +5,7 @@ One child is forked ahead and waits: a fork and the pages that a new child touch
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import os
@@ -18,7 +19,7 @@ from typing import Any, NoReturn
 
 from executor import child, python_runner
 from executor.cli import Options
-from executor.linux import cpu_seconds, receive_message, send_message, seqpacket_pair
+from executor.linux import collapse_memory, cpu_seconds, receive_message, send_message, seqpacket_pair
 from executor.log import log
 from executor.privileges import limit_address_space
 
@@ -77,6 +78,8 @@ def _preload(options: Options) -> dict[str, str]:
         except BaseException as error:
             errors[name] = str(error) or type(error).__name__
     gc.collect()
+    with contextlib.suppress(OSError, ValueError):
+        collapse_memory()
     gc.freeze()  # children then don't touch, and so don't copy, these objects' pages
     gc.disable()
     return errors
