@@ -38,6 +38,7 @@ def test_a_run_gets_the_child_that_waits_and_the_next_one_another(sandbox):
 def test_without_it_a_run_gets_a_child_of_its_own(sandbox):
     (outside,) = eventually(lambda: waiting(sandbox))
     os.kill(outside, signal.SIGKILL)
+    eventually(lambda: outside not in waiting(sandbox))
     assert sandbox.run(WHO).value > 1
     assert eventually(lambda: waiting(sandbox)), "another is forked"
 
