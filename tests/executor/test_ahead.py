@@ -18,11 +18,11 @@ def waiting(sandbox: Sandbox) -> dict[int, int]:
     """The pid inside, by the host's pid, of the zygote's child while no run is under way."""
     found = {}
     for pid in sandbox.processes(0):
-        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-            if pid != sandbox.init:
-                found[int(child)] = int(
-                    Path(f"/proc/{child}/status").read_text().split("NSpid:")[1].split("\n")[0].split()[-1]
-                )
+        with suppress(OSError):  # it has ended meanwhile
+            for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+                status = Path(f"/proc/{child}/status").read_text()
+                if pid != sandbox.init:
+                    found[int(child)] = int(status.split("NSpid:")[1].split("\n")[0].split()[-1])
     return found
 
 
