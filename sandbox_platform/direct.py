@@ -1,7 +1,8 @@
 """One row written or read without the ORM's compiler, for the few statements of a run's hot path.
 
 Measured on the way of `Prefer: wait`: the ORM spends 0.5 to 0.8 ms of processor time on building each statement, which is more than the
-database needs to run it. Values still go through the model's fields, so that both databases get what they expect.
+database needs to run it. Values still go through the model's fields, so that both databases get what they expect. PostgreSQL parses and
+plans each of these statements once a connection (0.2 ms a statement otherwise).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def no_wait() -> None:
 def insert(row: models.Model) -> None:
     """INSERT a new row with all of its concrete fields. What the database would default must be set."""
     columns, params = columns_of(row)
-    with connection.cursor() as cursor:
+    with _cursor() as cursor:
         cursor.execute(f"INSERT INTO {columns} VALUES ({', '.join(['%s'] * len(params))})", params)  # noqa: S608
     inserted(row)
 
@@ -55,7 +56,7 @@ def update(
     changes, prepared = changes_of(model, values)
     key = connection.ops.quote_name(str(model._meta.pk.column))  # type: ignore[union-attr]
     sql = f"UPDATE {model._meta.db_table} SET {changes} WHERE {key} = %s AND {condition}"  # noqa: S608
-    with connection.cursor() as cursor:
+    with _cursor() as cursor:
         cursor.execute(sql, [*prepared, pk, *params])
         return cursor.rowcount == 1
 
@@ -69,9 +70,13 @@ def changes_of(model: type[models.Model], values: Mapping[str, Any]) -> tuple[st
 
 def one(sql: str, params: Sequence[Any]) -> tuple[Any, ...] | None:
     """The first row of a statement, as it comes from the driver."""
-    with connection.cursor() as cursor:
+    with _cursor() as cursor:
         cursor.execute(sql, params)
         return cursor.fetchone()
+
+
+def _cursor() -> Any:
+    return connection.prepared() if connection.vendor == "postgresql" else connection.cursor()  # type: ignore[attr-defined]
 
 
 @lru_cache(maxsize=64)

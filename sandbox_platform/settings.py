@@ -164,6 +164,8 @@ else:
     # A database that is gone must be told within 5 s, and a statement must never hold a thread for ever.
     if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
         DATABASES["default"]["ENGINE"] = "sandbox_platform.postgresql"
+        # For the statements of the hot path alone (direct.py). A pooler that gives each transaction another server must know prepared ones.
+        DATABASES["default"].setdefault("OPTIONS", {}).setdefault("prepare_threshold", 1)
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
     DATABASES["default"].setdefault("OPTIONS", {}).update(
         {"connect_timeout": 3, "options": "-c statement_timeout=15000 -c lock_timeout=10000"}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import select
+from typing import Any
 
 import psycopg
 from django.db.backends.postgresql import base
@@ -18,3 +19,10 @@ class DatabaseWrapper(base.DatabaseWrapper):
         except (OSError, psycopg.Error):
             return False
         return quiet or super().is_usable()
+
+    def prepared(self) -> Any:
+        """A cursor that sends values beside the statement: the server parses and plans it once a connection, not once a call."""
+        self.ensure_connection()
+        with self.wrap_database_errors:
+            cursor = base.ServerBindingCursor(self.connection)  # type: ignore[attr-defined]
+        return self._prepare_cursor(cursor)  # type: ignore[attr-defined]
