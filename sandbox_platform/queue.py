@@ -5,9 +5,10 @@ from __future__ import annotations
 from enum import StrEnum
 
 import structlog
+from django.db import transaction
 from django.utils.module_loading import import_string
 from django_q.brokers import Broker
-from django_q.models import OrmQ
+from django_q.models import Failure, OrmQ
 from django_q.tasks import async_task
 
 from sandbox_platform.broker import topic
@@ -26,6 +27,15 @@ def enqueue(queue: Queue, func: str, *ids: str | int) -> None:
     """Have `func(*ids)` called by a worker of `queue`. The request id goes with it into the worker's log lines."""
     request_id = structlog.contextvars.get_contextvars().get("request_id", "")
     async_task("sandbox_platform.queue.call", func, request_id, *ids, cluster=str(queue))
+
+
+def again(failure: Failure) -> bool:
+    """Put a task that failed back into its queue, and forget the failure. False if somebody else did."""
+    with transaction.atomic():
+        if not Failure.objects.filter(pk=failure.pk).delete()[0]:
+            return False
+        async_task(failure.func, *(failure.args or ()), cluster=failure.cluster, **(failure.kwargs or {}))
+    return True
 
 
 def package(queue: Queue, func: str, *ids: str | int) -> str:

@@ -4,6 +4,7 @@ import datetime as dt
 
 import factory
 from django.utils import timezone
+from django_q.models import Failure
 from factory.django import DjangoModelFactory
 
 from executions_app.models import Execution, Language
@@ -115,6 +116,23 @@ class ExecutionFactory(DjangoModelFactory):
     code = "print(1)"
     timeout = 30
     number = factory.Sequence(lambda n: n)
+
+
+class FailureFactory(DjangoModelFactory):
+    """A task that raised."""
+
+    class Meta:
+        model = Failure
+
+    id = factory.Sequence(lambda n: f"{n:032x}")
+    name = factory.Sequence(lambda n: f"task-{n}")
+    func = "sandbox_platform.queue.call"
+    args = ("templates_app.tasks.tick", "req_1")
+    cluster = "builds"
+    result = "ValueError : no such thing"
+    started = stopped = factory.LazyFunction(timezone.now)
+    success = False
+    attempt_count = 1
 
 
 def issue(project: Project | None = None, **fields: object) -> tuple[ApiKey, str]:

@@ -30,6 +30,7 @@ def role(admin: Client):
     The roles are made anew: a test that commits leaves the tables empty behind it, what migrations wrote included.
     """
     import_module("console.migrations.0001_roles").make_roles(apps, connection.schema_editor())
+    import_module("console.migrations.0002_operators_try_again").let_operators(apps, connection.schema_editor())
 
     def make(name: str) -> Client:
         user = User.objects.create_user(name.lower().replace(" ", "-"), is_staff=True)

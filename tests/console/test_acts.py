@@ -16,6 +16,7 @@ from sandbox_platform.models import ApiKey
 from tests.factories import (
     ContainerFactory,
     ExecutionFactory,
+    FailureFactory,
     SessionFactory,
     TemplateBuildFactory,
     TemplateVersionFactory,
@@ -58,6 +59,7 @@ def test_whatever_is_asked_only_a_post_with_its_token_does_anything(admin, sessi
     ExecutionFactory(session=session, status="running")
     TemplateBuildFactory(version=TemplateVersionFactory(template=session.template))
     ApiKey.issue(session.project, "ci")
+    FailureFactory()
     strict = Client(enforce_csrf_checks=True)
     strict.force_login(User.objects.get(username="root"))
     tried = set()

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from django.contrib.admin import site
 from django.contrib.admin.utils import quote
+from django.contrib.auth.models import User
+from django.test import RequestFactory
+from django_q.models import Failure, OrmQ
 
 from templates_app import versions
 from templates_app.models import Template
-from tests.factories import ContainerFactory, ExecutionFactory, SessionFactory
+from tests.factories import ContainerFactory, ExecutionFactory, FailureFactory, SessionFactory
 
 ACTS = {
     "session": ("sessions_app/session", ["terminate", "extend"]),
@@ -81,3 +85,35 @@ def test_what_moves_on_a_page_is_refused_with_the_page(role, pages):
     curator = role("Template curator")
     assert curator.get(f"{pages['container']}/live.json").status_code == 403
     assert curator.get("/admin/runtime/container/figures.json?name=x").status_code == 403
+
+
+def test_an_auditor_has_no_action_on_any_list_but_the_export(role):
+    role("Auditor")
+    request = RequestFactory().get("/admin/")
+    request.user = User.objects.get(username="auditor")
+    offered = {name for pages in site._registry.values() for name in pages.get_actions(request)}
+    assert offered == {"export_selected"}
+
+
+@pytest.mark.parametrize("name", MAY_ACT)
+def test_a_task_that_failed_is_tried_again_by_operators_alone_and_once(role, name):
+    failure, client, url = FailureFactory(), role(name), "/admin/django_q/failure/"
+    data = {"action": "resubmit", "_selected_action": [failure.pk], "confirmed": "1"}
+    for action in ("resubmit", "resubmit_task", "delete_selected"):
+        client.post(url, {**data, "action": action, "post": "yes"})
+    client.post(f"{url}{quote(failure.pk)}/do/resubmit/")
+    client.post(f"{url}{quote(failure.pk)}/delete/", {"post": "yes"})
+    orders = [(order.key, order.args()) for order in OrmQ.objects.all()]
+    if name == "Operator":
+        assert orders == [("builds", failure.args)]
+        assert not Failure.objects.exists()
+    else:
+        assert orders == []
+        assert Failure.objects.exists()
+
+
+def test_the_page_of_a_failed_task_says_what_it_raised_and_changes_nothing(role):
+    failure = FailureFactory(result="<b>broken</b>")
+    page = role("Operator").get(f"/admin/django_q/failure/{failure.pk}/change/")
+    assert "&lt;b&gt;broken" in page.content.decode()
+    assert 'name="_save"' not in page.content.decode()
