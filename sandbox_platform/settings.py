@@ -62,6 +62,8 @@ WHEEL_DIR = env.str("SANDBOX_WHEEL_DIR", "")
 # The same for npm: a cache that npm filled where it had a registry.
 NPM_CACHE_DIR = env.str("SANDBOX_NPM_CACHE", "")
 # What is slow to make and safe to lose: the base system that stands in where no registry answers.
+# What templates may build upon: image names, or beginnings of such. Empty: anything that the engine can pull.
+BASE_IMAGES: list[str] = env.list("SANDBOX_BASE_IMAGES", [])
 CACHE_DIR = Path(env.str("SANDBOX_CACHE_DIR", str(Path.home() / ".cache" / "sandbox-control-plane")))
 
 # --- Web and workers --------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from django import forms
 from rest_framework import serializers as drf
 
 from templates_app import resources
+from templates_app.images import names
 from templates_app.models import LANGUAGES, NOT_IN_SPEC, Network, Template, default_languages
 from templates_app.serializers import ALLOWLIST_NEEDS_HOSTS, NPM_NEEDS_JAVASCRIPT, TemplateIn
 
@@ -78,7 +79,9 @@ class TemplateForm(forms.ModelForm):
             self.fields["network"].required = False
         if "image" in self.fields:
             self.fields["image"].required = False
-            self.fields["image"].help_text = "The name that a built image gets. Empty: sandbox/ and the id."
+            self.fields[
+                "image"
+            ].help_text = "The name that a built image gets, below sandbox/. Empty: sandbox/ and the id."
 
     def _amount(self, name: str, parse: Callable[[str], int]) -> str:
         try:
@@ -107,9 +110,13 @@ class TemplateForm(forms.ModelForm):
         return self._amount("disk", resources.disk_bytes)
 
     def clean_image(self) -> str:
-        """Made from the id."""
+        """Made from the id, or one of our own names."""
         pk = self.cleaned_data.get("id") or self.instance.pk
-        return self.cleaned_data.get("image") or f"sandbox/{pk}"
+        return str(self._checked("image")) if self.cleaned_data.get("image") else f"{names.PREFIX}{pk}"
+
+    def clean_base_image(self) -> str:
+        """A reference, as the API takes it."""
+        return str(self._checked("base_image"))
 
     def clean_oci_runtime(self) -> str:
         """One that is known."""
@@ -117,22 +124,22 @@ class TemplateForm(forms.ModelForm):
             raise forms.ValidationError("It must be runc, or runsc for gVisor")
         return self.cleaned_data["oci_runtime"]
 
-    def _checked(self, name: str) -> list[str]:
+    def _checked(self, name: str) -> Any:
         api = TemplateIn()
         try:
             value = api.fields[name].run_validation(self.cleaned_data[name])
-            further = getattr(api, f"validate_{name}", list)
-            return list(further(value))
+            further = getattr(api, f"validate_{name}", None)
+            return further(value) if further else value
         except drf.ValidationError as error:
             raise forms.ValidationError(_words(error.detail)) from None
 
     def clean_pre_installed_packages(self) -> list[str]:
         """Requirements, as the API takes them."""
-        return self._checked("pre_installed_packages")
+        return list(self._checked("pre_installed_packages"))
 
     def clean_npm_packages(self) -> list[str]:
         """Likewise, and of use only where JavaScript is spoken."""
-        packages = self._checked("npm_packages")
+        packages: list[str] = self._checked("npm_packages")
         if packages and "languages" in self.cleaned_data and "javascript" not in self.cleaned_data["languages"]:
             raise forms.ValidationError(NPM_NEEDS_JAVASCRIPT)
         return packages
@@ -143,14 +150,14 @@ class TemplateForm(forms.ModelForm):
 
     def clean_allowed_hosts(self) -> list[str]:
         """Names of hosts, as the API takes them. Needs `network`, which comes before it in the form."""
-        hosts = self._checked("allowed_hosts")
+        hosts: list[str] = self._checked("allowed_hosts")
         if self.cleaned_data.get("network") == Network.ALLOWLIST and not hosts:
             raise forms.ValidationError(f"Please {ALLOWLIST_NEEDS_HOSTS}")
         return hosts
 
     def clean_preload(self) -> list[str]:
         """Module names, as the API takes them."""
-        return self._checked("preload")
+        return list(self._checked("preload"))
 
 
 def _words(detail: Any) -> list[str]:

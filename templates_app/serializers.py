@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from django.utils import timezone
@@ -9,7 +10,7 @@ from rest_framework import serializers
 
 from sandbox_platform.fields import StrictBoolean, StrictSerializer, Text
 from templates_app import hosts, resources
-from templates_app.images import npm
+from templates_app.images import names, npm
 from templates_app.models import LANGUAGES, SLUG, Network, Template
 
 NPM_NEEDS_JAVASCRIPT = "npm packages need javascript among the languages"
@@ -18,6 +19,13 @@ ALLOWED_HOSTS = (
     "Names of hosts, `*.example.com` for all below one (not itself), `name:port` for another port than 80 and 443; "
     "no addresses, no schemes."
 )
+
+
+def _checked(check: Callable[[str], str], value: str) -> str:
+    try:
+        return check(value)
+    except ValueError as error:
+        raise serializers.ValidationError(str(error)) from None
 
 
 class ResourceText(Text):
@@ -110,8 +118,16 @@ class TemplateIn(StrictSerializer):
     id = Text(max_length=63, validators=[SLUG], help_text="Lower-case letters, digits and inner hyphens.")
     name = Text(max_length=100)
     description = Text(required=False, allow_blank=True, max_length=2000)
-    image = Text(required=False, max_length=255, help_text="The name that the built image gets.")
-    base_image = Text(required=False, max_length=255)
+    image = Text(
+        required=False,
+        max_length=255,
+        help_text="The name that the built image gets: below `sandbox/`, but for `sandbox/base`.",
+    )
+    base_image = Text(
+        required=False,
+        max_length=255,
+        help_text="What it is built upon: the name of an image that is not below `sandbox/`.",
+    )
     languages = serializers.ListField(
         child=serializers.ChoiceField(LANGUAGES), required=False, min_length=1, max_length=3
     )
@@ -131,6 +147,14 @@ class TemplateIn(StrictSerializer):
     )
     allowed_hosts = AllowedHosts(required=False)
     deprecated = StrictBoolean(required=False, help_text="True: it still answers, but takes no new sessions.")
+
+    def validate_image(self, value: str) -> str:
+        """Among our own names: it becomes a tag on an engine that others use too."""
+        return _checked(names.own, value)
+
+    def validate_base_image(self, value: str) -> str:
+        """A reference that an engine takes, and that the operators allow."""
+        return _checked(names.base, value)
 
     def validate_pre_installed_packages(self, value: list[str]) -> list[str]:
         """Requirements as PEP 508 has them, by name only: no URL, no path, no option."""

@@ -14,10 +14,11 @@ from pathlib import Path
 
 from django.conf import settings
 
+from templates_app.images import names
 from templates_app.images.base import BuildFailed, Say
 
 SUITE = "bookworm"
-IMAGE = f"sandbox/base:{SUITE}"
+IMAGE = f"{names.BASE}:{SUITE}"
 # What python:3.11-slim has too, and wheels of numpy and the like need.
 PACKAGES = "python3,ca-certificates,netbase,tzdata,libstdc++6,libgomp1"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")

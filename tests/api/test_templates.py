@@ -150,9 +150,46 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"npm_packages": ["lodash@4.17.21"], "languages": ["python"]}, "npm_packages"),
     *[({"preload": [value]}, "preload") for value in ("os; import x", "", "a..b", "1a", "a-b", 1)],
     *[({"default_resources": value}, "default_resources") for value in ({"cpu": "9"}, {"memory": "1"}, {"gpu": "1"}, "1", [])],
-    ({"image": ""}, "image"), ({"base_image": "x" * 256}, "base_image"), ({"description": "x" * 2001}, "description"),
+    *[({"image": value}, "image")
+      for value in ("", "python:3.11-slim", "mine", "sandbox/", "sandbox/A", "sandbox/x:y --flag", "sandbox/x y", "sandbox/x:y\n",
+                    "sandbox/../x", "sandbox/x@sha256:" + "0" * 64, "docker.io/sandbox/x", "sandbox/base", "sandbox/base:bookworm",
+                    "sandbox/x:" + "y" * 129)],
+    *[({"base_image": value}, "base_image")
+      for value in ("", "169.254.169.254/x:y --flag", "-x", "a b", "x\n", "X", "http://x/y", "x:y:z", "a//b", "x@sha256:0", "sandbox/mine",
+                    "sandbox/python:3.11-basic", "docker.io/sandbox/x", "sandbox/base", "sandbox/base:latest")],
+    ({"base_image": "x" * 256}, "base_image"), ({"description": "x" * 2001}, "description"),
     ({"oci_runtime": "runsc"}, "oci_runtime"), ({"deprecated": "yes"}, "deprecated"),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("field", "name"),
+    [
+        ("image", "sandbox/python:3.11-basic"), ("image", "sandbox/team/a_b--c.d:V1.0"), ("base_image", "python"),
+        ("base_image", "registry.local:5000/a/b:1@sha256:" + "0" * 64), ("base_image", "localhost/x"),
+        ("base_image", "sandbox/base:bookworm"),
+    ],
+)  # fmt: skip
+def test_names_of_images_are_kept_as_they_are(curator: Api, field: str, name: str) -> None:
+    answer = curator.post("/templates", {**NEW, field: name})
+    assert (answer.status_code, answer.json()[field]) == (201, name)
+
+
+def test_a_base_image_is_one_of_those_that_operators_allow(curator: Api, settings: Any) -> None:
+    settings.BASE_IMAGES = ["registry.local/ok/", "debian", "ubuntu:24.04"]
+    allowed = ["registry.local/ok/x:1", "debian", "debian:bookworm", "ubuntu:24.04", "python:3.11-slim"]
+    for name in allowed:
+        assert curator.patch("/templates/python-basic", {"base_image": name}).status_code == 200, name
+    for name in [
+        "registry.local/okay/x",
+        "debianx",
+        "debian.evil.com/x",
+        "ubuntu:24.041",
+        "evil/debian",
+        "python:3.12",
+    ]:
+        body = error_of(curator.patch("/templates/python-basic", {"base_image": name}), 400, "InvalidParameter")
+        assert "SANDBOX_BASE_IMAGES" in body["error_detail"]
 
 
 @pytest.mark.parametrize(("change", "field"), BAD, ids=lambda value: repr(value)[:32])
