@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import yaml
-from django.db import transaction
+from django.db import IntegrityError, transaction
 
 from templates_app import curation, versions
 from templates_app.models import NOT_IN_SPEC, Template, TemplateVersion
@@ -34,9 +34,13 @@ def dump(templates: Iterable[Template]) -> str:
 def load(text: str, author: Any = None, note: str = "From a file") -> dict[str, list[str]]:
     """Make the templates say what the file says: ids that were added, changed and left as they are. All or none. Raises Unusable."""
     done: dict[str, list[str]] = {"added": [], "changed": [], "unchanged": []}
+    entries = _parse(text)
     with transaction.atomic():
-        for pk, columns in _parse(text):
-            template = Template.objects.filter(pk=pk).first()
+        # Held from here on, in one order for all: all columns are written, and none may have changed since they were read.
+        rows = Template.objects.select_for_update().filter(pk__in=[pk for pk, _ in entries]).order_by("pk")
+        there = {row.pk: row for row in rows}
+        for pk, columns in entries:
+            template = there.get(pk)
             fresh = template is None or template.deleted_at is not None
             if template is None:
                 template = Template(pk=pk)
@@ -46,7 +50,10 @@ def load(text: str, author: Any = None, note: str = "From a file") -> dict[str, 
             if before == versions.spec_of(template):
                 done["unchanged"].append(pk)
                 continue
-            template.save()
+            try:
+                template.save(force_insert=template._state.adding)
+            except IntegrityError:
+                raise Unusable(f"{pk} was made by somebody else in this moment: import it again") from None
             versions.record(template, author, note)
             curation.prepare_everywhere(template)
             done["added" if fresh else "changed"].append(pk)

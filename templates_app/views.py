@@ -21,13 +21,11 @@ from templates_app.serializers import TemplateIn, TemplateList, TemplateOut, Tem
 WRITE = "templates:write"
 
 
-def find(template_id: str) -> Template:
-    """The template, or 404."""
-    template = (
-        Template.objects.visible().prefetch_related("images").filter(pk=template_id).first()
-        if _sane(template_id)
-        else None
-    )
+def find(template_id: str, *, to_change: bool = False) -> Template:
+    """The template, or 404. `to_change` holds the row until the end of the transaction, which must have begun."""
+    rows = Template.objects.visible().prefetch_related("images")
+    rows = rows.select_for_update() if to_change else rows
+    template = rows.filter(pk=template_id).first() if _sane(template_id) else None
     if template is None:
         raise ApiError("TemplateNotFound", f"Template '{template_id[:100]}' does not exist")
     return template
@@ -66,13 +64,17 @@ class TemplatesView(APIView):
     def _create(self, columns: dict[str, Any]) -> Response:
         pk = columns.pop("id")
         columns.setdefault("image", f"sandbox/{pk}")
-        if Template.objects.kept().filter(pk=pk).exists():
-            raise ApiError(
-                "Conflict", f"Template '{pk}' exists already", solution="PUT replaces it; or choose another id"
-            )
-        template, _ = Template.objects.update_or_create(
-            pk=pk, defaults={**_defaults(), "deleted_at": None, "deprecated_at": None, "draft": False, **columns}
-        )
+        fresh = {**_defaults(), "deleted_at": None, "deprecated_at": None, "draft": False, **columns}
+        # One that was deleted is taken up again. Of two that ask at once, the second finds what the first has made.
+        template, created = Template.objects.select_for_update().get_or_create(pk=pk, defaults=fresh)
+        if not created:
+            if template.deleted_at is None:
+                raise ApiError(
+                    "Conflict", f"Template '{pk}' exists already", solution="PUT replaces it; or choose another id"
+                )
+            for name, value in fresh.items():
+                setattr(template, name, value)
+            template.save()
         curation.prepare_everywhere(template)
         return Response(TemplateOut(template).data, status=201, headers={"Location": f"/api/v1/templates/{pk}"})
 
@@ -110,7 +112,7 @@ class TemplateView(APIView):
     def delete(self, request: Request, template_id: str) -> Response:
         """409 while live sessions use it: deprecate it instead."""
         with transaction.atomic():
-            template = find(template_id)
+            template = find(template_id, to_change=True)
             if curation.in_use(template):
                 raise ApiError(
                     "Conflict",
@@ -122,15 +124,16 @@ class TemplateView(APIView):
         return Response(status=204)
 
     def _change(self, request: Request, template_id: str, partial: bool) -> Response:
-        template = find(template_id)
-        data = TemplateIn(template, data={"id": template_id, **request.data}, partial=partial)
-        data.is_valid(raise_exception=True)
-        columns = data.columns(template)
-        if columns.pop("id", template_id) != template_id:
-            raise ApiError("InvalidParameter", "id: can't be changed")
-        if not partial:
-            columns = {"deprecated_at": None, **_defaults(), "image": f"sandbox/{template_id}", **columns}
         with transaction.atomic():
+            # Held from here on: all columns are written, and none may have changed since they were read.
+            template = find(template_id, to_change=True)
+            data = TemplateIn(template, data={"id": template_id, **request.data}, partial=partial)
+            data.is_valid(raise_exception=True)
+            columns = data.columns(template)
+            if columns.pop("id", template_id) != template_id:
+                raise ApiError("InvalidParameter", "id: can't be changed")
+            if not partial:
+                columns = {"deprecated_at": None, **_defaults(), "image": f"sandbox/{template_id}", **columns}
             for name, value in columns.items():
                 setattr(template, name, value)
             template.save()

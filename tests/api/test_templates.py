@@ -6,11 +6,13 @@ import pytest
 from django.utils import timezone
 
 from sandbox_platform.queue import Queue, depth
-from templates_app import services
+from templates_app import curation, services, views
 from templates_app.models import Template
+from templates_app.serializers import TemplateIn
 from tests.api.client import Api, error_of
 from tests.api.questions import BodyQuestions, IdempotencyQuestions, IdQuestions, ListQuestions, Questions
 from tests.factories import SessionFactory, TemplateFactory, TemplateImageFactory
+from tests.rivals import kept_out
 
 WRITE = ["templates:write"]
 NEW = {"id": "mine", "name": "Mine", "pre_installed_packages": ["numpy>=1.24"], "default_resources": {"cpu": "2"}}
@@ -248,3 +250,38 @@ def test_status_says_how_the_image_stands(api: Api) -> None:
     assert api.get("/templates/building").json()["status"] == "preparing"
     TemplateFactory(id="old", deprecated_at=timezone.now())
     assert api.get("/templates/old").json()["status"] == "deprecated"
+
+
+@pytest.mark.parametrize(("method", "body"), [("PATCH", {"name": "Mine"}), ("PUT", {"name": "Mine"}), ("DELETE", None)])
+def test_nobody_changes_a_template_between_its_reading_and_its_writing(
+    transactional_db: None, monkeypatch: pytest.MonkeyPatch, method: str, body: Any
+) -> None:
+    """Else what they did (to publish, to deprecate, to delete it) would be undone, or a session begun of one that is being deleted."""
+    TemplateImageFactory()
+    seen: list[bool] = []
+
+    def deprecate() -> None:
+        Template.objects.filter(pk="python-basic").update(deprecated_at=timezone.now())
+
+    def at_work(real: Any) -> Any:
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            seen.append(kept_out(deprecate))
+            return real(*args, **kwargs)
+
+        return wrapped
+
+    monkeypatch.setattr(TemplateIn, "is_valid", at_work(TemplateIn.is_valid))
+    monkeypatch.setattr(curation, "in_use", at_work(curation.in_use))
+    assert Api(scopes=WRITE).call(method, "/templates/python-basic", body).status_code in (200, 204)
+    assert seen == [True]
+
+
+def test_of_two_who_make_the_same_template_one_is_told(curator: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = views._defaults
+
+    def defaults() -> dict[str, Any]:
+        TemplateFactory(id="mine", name="Theirs")
+        return real()
+
+    monkeypatch.setattr(views, "_defaults", defaults)
+    error_of(curator.post("/templates", NEW), 409, "Conflict")

@@ -6,9 +6,10 @@ import pytest
 import yaml
 from django.core.files.uploadedfile import SimpleUploadedFile
 
-from templates_app import versions
+from templates_app import exchange, versions
 from templates_app.models import Template, VersionStatus
 from tests.factories import TemplateFactory
+from tests.rivals import kept_out
 
 ADD, IMPORT = "/admin/templates_app/template/add/", "/admin/templates_app/template/import/"
 GOOD = {
@@ -142,3 +143,30 @@ def test_a_trial_begins_with_code_in_a_language_of_the_template(admin, language,
     form = admin.get("/admin/try/python-basic/").context["form"]
     assert words in form["code"].value()
     assert form["language"].field.choices == [(language, language)]
+
+
+def test_nobody_changes_a_template_while_it_is_imported(transactional_db, monkeypatch):
+    TemplateFactory()
+    seen, real = [], versions.spec_of
+    rename = Template.objects.filter(pk="python-basic").update
+
+    def spec_of(template):
+        seen.append(kept_out(lambda: rename(name="Theirs")))
+        return real(template)
+
+    monkeypatch.setattr(exchange.versions, "spec_of", spec_of)
+    exchange.load("- id: python-basic\n  name: X")
+    assert set(seen) == {True}
+    assert Template.objects.get().name == "X"
+
+
+def test_a_template_that_is_made_while_it_is_imported_is_left_to_who_made_it(db, monkeypatch):
+    real = versions.spec_of
+
+    def spec_of(template):
+        TemplateFactory(id=template.pk, name="Theirs")
+        return real(template)
+
+    monkeypatch.setattr(exchange.versions, "spec_of", spec_of)
+    with pytest.raises(exchange.Unusable, match="mine was made by somebody else"):
+        exchange.load("- id: mine\n  name: X")
