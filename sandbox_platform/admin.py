@@ -27,9 +27,14 @@ class ProjectAdmin(ConsoleAdmin):
     empty_hint = "Add one, then give it an API key."
 
 
-class ApiKeyForm(forms.ModelForm):
-    """Scopes to tick rather than JSON to write."""
+# Scopes that let a token do what needs a permission here: only who has it gives them.
+NEEDED = {"templates:write": "templates_app.change_template"}
 
+
+class ApiKeyForm(forms.ModelForm):
+    """Scopes to tick rather than JSON to write. `user` is who fills it in."""
+
+    user: Any = None
     scopes = forms.MultipleChoiceField(
         choices=[(name, f"{name}: {words}") for name, words in SCOPES.items()],
         required=False,
@@ -45,6 +50,20 @@ class ApiKeyForm(forms.ModelForm):
     class Meta:
         model = ApiKey
         fields = ("project", "name", "scopes", "owner", "expires_at")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field: Any = self.fields.get("scopes")
+        if field:  # not where the page only shows
+            field.choices = [(name, words) for name, words in field.choices if name in self._offered()]
+
+    def _offered(self) -> list[str]:
+        return [name for name in SCOPES if name not in NEEDED or self.user.has_perm(NEEDED[name])]
+
+    def clean_scopes(self) -> list[str]:
+        """And those that the key has already and this user may not give: a change of its name does not take them."""
+        kept = [name for name in self.instance.scopes if name not in self._offered()]
+        return [*self.cleaned_data["scopes"], *kept]
 
     def clean_expires_at(self) -> Any:
         """One that is over already would be a mistake."""
@@ -74,6 +93,14 @@ class ApiKeyAdmin(ConsoleAdmin):
         Act("revoke", "Revoke", "Revoked", "Requests with its token are refused from now on, for good.", revoke,
             possible=lambda key: key.revoked_at is None),
     )  # fmt: skip
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        """For this user."""
+        return type("ApiKeyForm", (super().get_form(request, obj, change, **kwargs),), {"user": request.user})
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        """A token that is out belongs to whom it was given for: another project gets another one."""
+        return [*self.readonly_fields, *(["project", "owner"] if obj else [])]
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
         """A new key gets its token here, and nowhere again."""

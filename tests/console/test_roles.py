@@ -9,9 +9,10 @@ from django.contrib.auth.models import User
 from django.test import RequestFactory
 from django_q.models import Failure, OrmQ
 
+from sandbox_platform.models import ApiKey
 from templates_app import versions
 from templates_app.models import Template
-from tests.factories import ContainerFactory, ExecutionFactory, FailureFactory, SessionFactory
+from tests.factories import ContainerFactory, ExecutionFactory, FailureFactory, ProjectFactory, SessionFactory
 
 ACTS = {
     "session": ("sessions_app/session", ["terminate", "extend"]),
@@ -117,3 +118,42 @@ def test_the_page_of_a_failed_task_says_what_it_raised_and_changes_nothing(role)
     page = role("Operator").get(f"/admin/django_q/failure/{failure.pk}/change/")
     assert "&lt;b&gt;broken" in page.content.decode()
     assert 'name="_save"' not in page.content.decode()
+
+
+KEYS = "/admin/sandbox_platform/apikey/"
+
+
+def test_an_operator_gives_no_key_that_writes_templates(role):
+    client, project = role("Operator"), ProjectFactory()
+    assert "templates:write" not in client.get(f"{KEYS}add/").content.decode()
+    data = {"project": project.pk, "name": "mine"}
+    refused = client.post(f"{KEYS}add/", {**data, "scopes": ["templates:write"]})
+    assert "templates:write is not one of the available choices" in refused.content.decode()
+    assert not ApiKey.objects.exists()
+    client.post(f"{KEYS}add/", {**data, "scopes": ["containers:read_all"]})
+    assert ApiKey.objects.get().scopes == ["containers:read_all"]
+
+
+def test_who_may_change_templates_gives_a_key_that_does(admin):
+    admin.post(f"{KEYS}add/", {"project": ProjectFactory().pk, "name": "mine", "scopes": ["templates:write"]})
+    assert ApiKey.objects.get().scopes == ["templates:write"]
+
+
+def test_a_key_stays_in_its_project_and_keeps_what_others_gave_it(role):
+    key, _ = ApiKey.issue(ProjectFactory(), "theirs", scopes=["templates:write"])
+    client, other = role("Operator"), ProjectFactory()
+    operator = User.objects.get(username="operator")
+    page = f"{KEYS}{key.pk}/change/"
+    assert 'name="project"' not in client.get(page).content.decode()
+    data = {"project": other.pk, "owner": operator.pk, "name": "renamed", "scopes": ["containers:read_all"]}
+    assert client.post(page, data).status_code == 302
+    again = ApiKey.objects.get()
+    assert (again.name, again.project, again.owner) == ("renamed", key.project, None)
+    assert again.scopes == ["containers:read_all", "templates:write"]
+
+
+def test_an_auditor_sees_a_key_and_changes_nothing(role):
+    key, _ = ApiKey.issue(ProjectFactory(), "theirs", scopes=["templates:write"])
+    client = role("Auditor")
+    assert "templates:write" in client.get(f"{KEYS}{key.pk}/change/").content.decode()
+    assert client.post(f"{KEYS}{key.pk}/change/", {"name": "mine"}).status_code == 403
