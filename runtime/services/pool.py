@@ -17,7 +17,7 @@ from django.db.models.functions import Now
 
 from runtime.drivers.errors import DriverError
 from runtime.models import Container, ContainerStatus, Node
-from runtime.services import containers
+from runtime.services import containers, making
 from runtime.services.exclusive import only_one
 from sandbox_platform import metrics, processes
 from sandbox_platform.models import Process
@@ -119,18 +119,30 @@ def refill(node: Node, template: Template) -> bool:
             deadline = time.monotonic() + LONGEST_WAIT
             while _in_demand(node, template) and time.monotonic() < deadline:
                 time.sleep(0.05)
+    container = Container(
+        node=node, template=template, runtime_type=node.runtime_type, image=image.ref, maker=processes.own_id(), slots=SLOTS,
+        egress=bool(template.hosts), **template.default_resources,
+    )  # fmt: skip
+    try:
+        return _make(container)
+    except Exception:
+        # What lives on with a maker that is not at it would count as stock for ever. `balance` removes what there is of it.
+        making.let_go(Q(pk=container.pk), ContainerStatus.STOPPING)
+        raise
+
+
+def _make(container: Container) -> bool:
+    """Make it if the pool is short of one. False if not, or if it can't be made now."""
     with transaction.atomic():
-        Node.objects.select_for_update().get(pk=node.pk)  # two refills at once must not both find the last gap
-        if _stock(node, template).count() >= template.warm_pool_size:
+        # Two refills at once must not both find the last gap.
+        Node.objects.select_for_update().get(pk=container.node_id)
+        if _stock(container.node, container.template).count() >= container.template.warm_pool_size:
             return False
-        container = Container.objects.create(
-            node=node, template=template, runtime_type=node.runtime_type, image=image.ref, maker=processes.own_id(), slots=SLOTS,
-            egress=bool(template.hosts), **template.default_resources,
-        )  # fmt: skip
+        container.save(force_insert=True)
     try:
         containers.make(container, settings.SANDBOX_BOOT_TIMEOUT)
     except DriverError as error:
-        log.warning("refill_failed", template=template.pk, error=str(error))
+        log.warning("refill_failed", template=container.template_id, error=str(error))
         container.move(ContainerStatus.REMOVED, maker=None, detail=str(error)[:2000])
         return False
     return container.move(ContainerStatus.WARM, maker=None)

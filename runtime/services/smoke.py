@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from django.db.models import Q
 
 from runtime.drivers.errors import DriverError, ExecutorError
 from runtime.drivers.executor_client import ExecutorClient, Result, RunRequest
 from runtime.models import Container, ContainerStatus, Node
-from runtime.services import containers
+from runtime.services import containers, making
 from sandbox_platform import processes
 from templates_app.images import npm
 from templates_app.images.base import Say
@@ -45,12 +46,13 @@ def test(build: TemplateBuild, say: Say) -> list[list[Any]]:
     if node is None:
         return [["node", False, f"No node of the kind {build.runtime_type} is ready to try it on"]]
     template = build.version.as_template()
-    container = Container.objects.create(
+    container = Container(
         node=node, template_id=build.version.template_id, version=build.version, runtime_type=node.runtime_type, image=build.ref,
         maker=processes.own_id(), slots=1, **template.default_resources,
     )  # fmt: skip
     say("Smoke test: starting a sandbox")
     try:
+        container.save(force_insert=True)
         containers.make(container, settings.SANDBOX_BOOT_TIMEOUT)
         found = [["starts and is attested", True, ""], *_ask(container, template)]
     except DriverError as error:
@@ -58,7 +60,7 @@ def test(build: TemplateBuild, say: Say) -> list[list[Any]]:
     except ExecutorError as error:
         found = [["executor answers", False, str(error)[:1000]]]
     finally:
-        Container.objects.filter(pk=container.pk, status=ContainerStatus.CREATING).update(maker=None)
+        making.let_go(Q(pk=container.pk), ContainerStatus.STOPPING)
         containers.remove(container)
     for name, passed, detail in found:
         say(f"  {'ok  ' if passed else 'FAIL'} {name} {detail}".rstrip())

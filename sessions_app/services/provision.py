@@ -6,13 +6,13 @@ import datetime as dt
 
 import structlog
 from django.conf import settings
-from django.db import DatabaseError, transaction
+from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
 from runtime.drivers.errors import DiskFull, DriverError, EngineUnavailable, ImageUnavailable
 from runtime.models import Container, ContainerStatus
-from runtime.services import containers, pool
+from runtime.services import containers, making, pool
 from sandbox_platform import metrics, processes, wakeups
 from sandbox_platform.models import Process
 from sandbox_platform.queue import Queue, depth, enqueue
@@ -31,6 +31,20 @@ REASONS = ((ImageUnavailable, Reason.IMAGE_UNAVAILABLE), (DiskFull, Reason.DISK_
 
 def provision(session_id: str) -> None:
     """Make the session's sandbox and set it running, unless somebody else does. Safe to repeat."""
+    try:
+        _provision(session_id)
+    except Exception as error:
+        # Wherever it broke: a session must not stay in `creating` with a maker that lives and is not at it.
+        making.let_go(Q(session=session_id))
+        if isinstance(error, making.OUTAGE):
+            raise  # told by the ticker to try again once it is back
+        # A fault of ours is tried again until the deadline, like a passing one of the engine.
+        log.exception("provision_broke", session=session_id)
+        session = Session.objects.select_related("template", "container").get(pk=session_id)
+        _give_up_or_wait(session, session.container, EngineUnavailable("an internal fault"))
+
+
+def _provision(session_id: str) -> None:
     related = ("template", "version", "node", "container__node", "container__template", "container__version")
     session = Session.objects.select_related(*related).filter(pk=session_id, status=SessionStatus.CREATING).first()
     if session is None:
@@ -48,13 +62,6 @@ def provision(session_id: str) -> None:
         containers.make(container, settings.SANDBOX_BOOT_TIMEOUT)
     except DriverError as error:
         _give_up_or_wait(session, container, error)
-        return
-    except DatabaseError:
-        raise  # told by the ticker to try again once it is back
-    except Exception:
-        # A fault of ours must not leave the session in `creating` for ever: it is tried again until the deadline, like a passing one.
-        log.exception("provision_broke", session=session.pk)
-        _give_up_or_wait(session, container, EngineUnavailable("an internal fault"))
         return
     if session.workspace_from_id is None or _fill(session, container):
         _start(session, container)
@@ -148,19 +155,20 @@ def _start(session: Session, container: Container) -> None:
             enqueue(Queue.LIFECYCLE, "sessions_app.tasks.release", session.pk)
 
 
-def _give_up_or_wait(session: Session, container: Container, error: DriverError) -> None:
+def _give_up_or_wait(session: Session, container: Container | None, error: DriverError) -> None:
     """A passing fault is tried again by the ticker until the deadline; any other ends the session."""
     log.warning("provision_failed", session=session.pk, error=str(error), transient=error.transient)
-    Container.objects.filter(pk=container.pk).update(
-        maker=None, detail=str(error)[:2000], log_tail=getattr(error, "log", "")[-4096:]
-    )
+    if container is not None:
+        Container.objects.filter(pk=container.pk).update(
+            maker=None, detail=str(error)[:2000], log_tail=getattr(error, "log", "")[-4096:]
+        )
     if error.transient and not _overdue(session):
         _say(session, "The runtime is not available at the moment; the start is tried again")
         return
-    if isinstance(error, ImageUnavailable):
+    if container is not None and isinstance(error, ImageUnavailable):
         templates.image_missing(session.template, session.runtime_type, container.image)
     reason = next((reason for kind, reason in REASONS if isinstance(error, kind)), Reason.START_FAILED)
-    if not lifecycle.end(session.pk, reason, _in_words(error)):
+    if not lifecycle.end(session.pk, reason, _in_words(error), Q(status=SessionStatus.CREATING)):
         enqueue(Queue.LIFECYCLE, "sessions_app.tasks.release", session.pk)
 
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
+from contextlib import suppress
 
 import pytest
+from django.db import OperationalError
 from django.db.models import F
 
 from runtime.drivers.fake import FakeDriver
-from runtime.models import Node
-from runtime.services import nodes, pool
+from runtime.models import Container, Node
+from runtime.services import containers, making, nodes, pool
 from runtime.services.exclusive import only_one
+from sandbox_platform import processes
 from sessions_app.models import Session
 from templates_app.models import Template
 from tests.factories import ContainerFactory, NodeFactory, SessionFactory, TemplateImageFactory
+from tests.outage import outage
 
 
 @pytest.fixture
@@ -81,3 +86,38 @@ def test_an_empty_pool_is_filled_at_once(
     SessionFactory.create_batch(3, node=node, template=template)
     with only_one(f"refill.{node.pk}.{template.pk}"):
         assert pool.refill(node, template)
+
+
+def test_a_database_that_breaks_off_at_any_step_leaves_nothing_that_counts_as_stock(
+    transactional_db: None, engine: FakeDriver, node: Node, template: Template, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(making, "PAUSE", 0)
+    processes.own_id()
+    half_made = 0
+    for step in itertools.count():
+        with outage(step, monkeypatch) as broken, suppress(OperationalError):
+            pool.refill(node, template)
+        half_made += Container.objects.filter(status="stopping").count()
+        pool.balance(node)
+        assert not Container.objects.exclude(status__in=("warm", "removed")).exists(), step
+        warm = Container.objects.filter(status="warm")
+        assert {sandbox.name for sandbox in engine.list()} == set(warm.values_list("name", flat=True)), step
+        for container in warm:
+            containers.remove(container)
+        if not broken.began:
+            break
+    assert half_made > 2 and step < 40
+
+
+def test_a_fault_of_ours_leaves_nothing_that_counts_as_stock(
+    engine: FakeDriver, node: Node, template: Template, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise TypeError("a bug")
+
+    monkeypatch.setattr(containers, "make", broken)
+    with pytest.raises(TypeError):
+        pool.refill(node, template)
+    assert Container.objects.get().status == "stopping"
+    pool.balance(node)
+    assert Container.objects.get().status == "removed"
