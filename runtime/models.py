@@ -128,6 +128,10 @@ class Container(StateModel):
     egress = models.BooleanField(
         default=False, help_text="Its executor has the port that leads to the proxy; whose list it is says its session."
     )
+    start_hash = models.CharField(
+        max_length=64, blank=True, editable=False,
+        help_text="Of what it is started with beside image, limits and network: a warm one of another is stale.",
+    )  # fmt: skip
     maker = models.UUIDField(null=True, editable=False, help_text="The process that makes it, while it is creating.")
     detail = models.TextField(blank=True)
     log_tail = models.TextField(blank=True, help_text="The end of the executor's log, kept when the sandbox goes.")

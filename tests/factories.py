@@ -9,6 +9,7 @@ from factory.django import DjangoModelFactory
 
 from executions_app.models import Execution, Language
 from runtime.models import Container, ContainerStatus, Node
+from runtime.services import containers, pool
 from sandbox_platform import ids
 from sandbox_platform.models import ApiKey, Project
 from sessions_app.models import Session, SessionStatus
@@ -82,6 +83,8 @@ class ContainerFactory(DjangoModelFactory):
     status = ContainerStatus.RUNNING
     image = "/nowhere"
     cpu, memory, disk = "1", "512Mi", "1Gi"
+    slots = pool.SLOTS
+    start_hash = factory.LazyAttribute(lambda row: containers.start_hash(row.template, row.slots))
 
 
 class SessionFactory(DjangoModelFactory):

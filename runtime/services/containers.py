@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import structlog
 from django.conf import settings
@@ -20,6 +23,7 @@ from runtime.services.nodes import driver_for
 from runtime.signals import container_died
 from sandbox_platform.retention import delete_in_batches
 from templates_app import resources
+from templates_app.models import Template
 
 log = structlog.get_logger(__name__)
 LOG_TAIL_LINES = 200
@@ -34,6 +38,17 @@ def container_resources(container: Container) -> Resources:
     )
 
 
+def _started_with(template: Template) -> dict[str, Any]:
+    """What a template says of a sandbox's start beside its image, limits and network."""
+    return {"oci_runtime": template.oci_runtime, "preload": tuple(template.preload), "figures": template.figures}
+
+
+def start_hash(template: Template, slots: int) -> str:
+    """64 hex digits that change with it: of two sandboxes with the same, one can stand for the other."""
+    ingredients = {**_started_with(template), "slots": slots}
+    return hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()
+
+
 def spec_of(container: Container, boot_timeout: float) -> SandboxSpec:
     """What the driver is asked for. `boot_timeout` in seconds."""
     template = container.version.as_template() if container.version else container.template
@@ -42,12 +57,10 @@ def spec_of(container: Container, boot_timeout: float) -> SandboxSpec:
         image=container.image,
         resources=container_resources(container),
         slots=container.slots,
-        preload=tuple(template.preload),
         labels={"sbx.template": container.template_id},
-        oci_runtime=template.oci_runtime,
-        figures=template.figures,
         egress=container.egress,
         boot_timeout=boot_timeout,
+        **_started_with(template),
     )
 
 

@@ -49,8 +49,9 @@ def claim(
     if not template.warm_pool_size:
         return None
     stock = Container.objects.filter(
-        node=node, template=template, image=image, status=ContainerStatus.WARM, egress=egress
-    )
+        node=node, template=template, image=image, status=ContainerStatus.WARM, egress=egress,
+        start_hash=containers.start_hash(template, SLOTS),
+    )  # fmt: skip
     container, outcome = _take_living(stock.filter(**amounts)), "hit"
     if container is None and template.oci_runtime in CHANGEABLE:
         # A workspace in memory was cut from the memory limit: that one can't be changed later.
@@ -121,7 +122,7 @@ def refill(node: Node, template: Template) -> bool:
                 time.sleep(0.05)
     container = Container(
         node=node, template=template, runtime_type=node.runtime_type, image=image.ref, maker=processes.own_id(), slots=SLOTS,
-        egress=bool(template.hosts), **template.default_resources,
+        egress=bool(template.hosts), start_hash=containers.start_hash(template, SLOTS), **template.default_resources,
     )  # fmt: skip
     try:
         return _make(container)
@@ -162,13 +163,14 @@ def _stock(node: Node, template: Template) -> QuerySet:
         template=template,
         image=image,
         egress=bool(template.hosts),
+        start_hash=containers.start_hash(template, SLOTS),
         session=None,
         status__in=(ContainerStatus.WARM, ContainerStatus.CREATING),
     )
 
 
 def _unfit(node: Node) -> list[Container]:
-    """Without a session: dead ones, half-made ones of dead makers, those of an older image, other resources or network, what is too many.
+    """Without a session: dead ones, half-made ones of dead makers, those of an older image or start, other resources or network, too many.
 
     One that runs without a session has lost it with its project: a claim and its session are one transaction.
     """
@@ -188,6 +190,7 @@ def _unfit(node: Node) -> list[Container]:
         wanted = 0 if template.deprecated_at or template.deleted_at else template.warm_pool_size
         same = (
             container.egress == bool(template.hosts)
+            and container.start_hash == containers.start_hash(template, SLOTS)
             and container.image == templates.image_for(template, node.runtime_type).ref
             and template.default_resources
             == {

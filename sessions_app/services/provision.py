@@ -109,11 +109,12 @@ def _own_container(session: Session, image: str) -> Container | None:
         if node is None or not (node.enabled and node.ready) or node.failed_probes:
             _wait_for_node(session)
             return None
+        template = session.version.as_template() if session.version else session.template
         with transaction.atomic():
             container = Container.objects.create(
                 node=node, template=session.template, version=session.version, runtime_type=node.runtime_type, image=image, maker=mine,
                 cpu=session.cpu, memory=session.memory, disk=session.disk, slots=pool.SLOTS,
-                egress=bool(session.allowed_hosts),
+                egress=bool(session.allowed_hosts), start_hash=containers.start_hash(template, pool.SLOTS),
             )  # fmt: skip
             if not Session.objects.filter(pk=session.pk, status=SessionStatus.CREATING, container=None).update(
                 container=container

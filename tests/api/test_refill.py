@@ -121,3 +121,37 @@ def test_a_fault_of_ours_leaves_nothing_that_counts_as_stock(
     assert Container.objects.get().status == "stopping"
     pool.balance(node)
     assert Container.objects.get().status == "removed"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("oci_runtime", "runsc"), ("preload", ["json"]), ("figures", True)],
+    ids=lambda value: str(value),
+)
+def test_a_sandbox_that_was_started_otherwise_is_neither_given_away_nor_kept(
+    engine: FakeDriver, node: Node, template: Template, monkeypatch: pytest.MonkeyPatch, name: str, value: object
+) -> None:
+    monkeypatch.setattr(containers, "answers", lambda container: True)
+    template.warm_pool_size = 2
+    template.save()
+
+    def claim() -> Container | None:
+        return pool.claim(node, template, "/nowhere", template.default_resources)
+
+    assert pool.refill(node, template) and pool.refill(node, template) and not pool.refill(node, template)
+    assert claim() is not None
+    stale = Container.objects.get(status="warm")
+
+    Template.objects.update(**{name: value})
+    template.refresh_from_db()
+    assert claim() is None
+    assert pool.refill(node, template)
+    assert getattr(engine.specs[Container.objects.exclude(pk=stale.pk).get(status="warm").name], name) in (
+        value,
+        ("json",),
+    )
+    pool.balance(node)
+    stale.refresh_from_db()
+    assert stale.status == "removed"
+    fresh = claim()
+    assert fresh is not None and fresh.pk != stale.pk
