@@ -21,7 +21,7 @@ def burst(bench: Bench, count: int) -> None:
     print(f"A burst of {count} creates on a pool of {count}")
     operator = bench.operator
     before = operator.rows("SELECT cpu, memory, warm_pool_size FROM templates_app_template WHERE id = %s", TEMPLATE)[0]
-    operator.node(cpu_overcommit=200.0)
+    operator.node(cpu_overcommit=200.0, disk_overcommit=10.0)
     operator.template(TEMPLATE, warm_pool_size=count, **SMALL)
     try:
         bench.await_that(lambda: operator.pool() == (count, 0), 60 + 4 * count, "the pool is full")
@@ -29,7 +29,7 @@ def burst(bench: Bench, count: int) -> None:
         seconds, failed = _all_at_once(bench, count)
         print(f"  processor time of our processes: {(bench.service_cpu() - spent) * 1000 / count:.1f} ms a session")
     finally:
-        operator.node(cpu_overcommit=8.0)
+        operator.node(cpu_overcommit=8.0, disk_overcommit=1.0)
         operator.template(TEMPLATE, cpu=before[0], memory=before[1], warm_pool_size=before[2])
     bench.report.add({"burst: create to first result": [value * 1000 for value in seconds]})
     bench.report.figure("burst: creates or runs that failed", len(failed), "")

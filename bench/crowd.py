@@ -20,7 +20,7 @@ AT_ONCE = 4
 def crowd(bench: Bench, count: int, rounds: int) -> None:
     """`count` sessions of 256Mi; then each one's first run, and its second."""
     print(f"{count} live sessions")
-    bench.operator.node(max_sessions=count, memory_overcommit=10.0, cpu_overcommit=200.0)
+    bench.operator.node(max_sessions=count, memory_overcommit=10.0, cpu_overcommit=200.0, disk_overcommit=10.0)
     first = bench.client.session(resources=SMALL, timeout=3600)
 
     def hello(session_id: str) -> None:
@@ -44,7 +44,7 @@ def crowd(bench: Bench, count: int, rounds: int) -> None:
     for session_id in sessions:
         bench.client.end(session_id)
     bench.settle_down()
-    bench.operator.node(max_sessions=200, memory_overcommit=1.0, cpu_overcommit=8.0)
+    bench.operator.node(max_sessions=200, memory_overcommit=1.0, cpu_overcommit=8.0, disk_overcommit=1.0)
 
 
 def _another(bench: Bench) -> str:

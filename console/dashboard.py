@@ -175,9 +175,11 @@ def _node(entry: dict[str, Any]) -> dict[str, Any]:
     return {
         **entry, "url": reverse("admin:runtime_node_change", args=[node.pk]), "containers_url": rows(CONTAINERS, node__name__exact=node.pk),
         "cores": _promised(f"{entry['cpu_millis'] / 1000:g}", node.cpu_millis / 1000, node.cpu_overcommit, "cores"),
-        "memory_words": _promised(f"{entry['memory'] / 2**30:.1f}", node.memory_bytes / 2**30, node.memory_overcommit, "GiB"),
+        "memory_words": _promised(f"{entry['memory'] / 2**30:.1f}", node.memory_bytes / 2**30, node.memory_overcommit, "GiB of memory"),
+        "disk_words": _promised(f"{entry['disk'] / 2**30:.1f}", node.disk_bytes / 2**30, node.disk_overcommit, "GiB of disk"),
         "cpu_share": _share(entry["cpu_millis"], node.cpu_millis * node.cpu_overcommit),
         "memory_share": _share(entry["memory"], node.memory_bytes * node.memory_overcommit),
+        "disk_share": _share(entry["disk"], node.disk_bytes * node.disk_overcommit),
     }  # fmt: skip
 
 

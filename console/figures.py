@@ -124,18 +124,22 @@ def sessions(since: dt.datetime) -> SessionDay:
 
 def capacity() -> list[dict[str, Any]]:
     """What each node has and what its containers were promised. Two queries."""
-    promised: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
-    live_rows = Container.objects.filter(status__in=BUSY).order_by().values_list("node_id", "status", "cpu", "memory")
-    for node, status, cpu, memory, count in live_rows.annotate(Count("pk")):
+    promised: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0, 0])
+    live_rows = (
+        Container.objects.filter(status__in=BUSY).order_by().values_list("node_id", "status", "cpu", "memory", "disk")
+    )
+    for node, status, cpu, memory, disk, count in live_rows.annotate(Count("pk")):
         sums = promised[node]
         sums[0] += count
         sums[1] += resources.cpu_millis(cpu) * count
         sums[2] += resources.size(memory) * count
+        sums[4] += resources.size(disk) * count
         sums[3] += count if status == ContainerStatus.WARM else 0
     found = []
     for node in Node.objects.all():
-        count, cpu_millis, memory, warm = promised[node.pk]
-        found.append({"node": node, "containers": count, "warm": warm, "cpu_millis": cpu_millis, "memory": memory})
+        count, cpu_millis, memory, warm, disk = promised[node.pk]
+        entry = {"node": node, "containers": count, "warm": warm}
+        found.append({**entry, "cpu_millis": cpu_millis, "memory": memory, "disk": disk})
     return found
 
 

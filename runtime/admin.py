@@ -40,6 +40,7 @@ class NodeAdmin(ConsoleAdmin):
         "detail",
         "cpu_millis",
         "memory_bytes",
+        "disk_bytes",
         "probed_at",
         "created_at",
     )

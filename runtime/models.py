@@ -38,9 +38,16 @@ class Node(models.Model):
     detail = models.TextField(blank=True, editable=False)
     cpu_millis = models.PositiveIntegerField(default=0, help_text="What the host has, in thousandths of a core.")
     memory_bytes = models.PositiveBigIntegerField(default=0)
+    disk_bytes = models.PositiveBigIntegerField(
+        default=0, help_text="Of the file system that the workspaces lie on, whatever else is on it."
+    )
     max_sessions = models.PositiveIntegerField(default=200, help_text="Live sessions at the most.")
     cpu_overcommit = models.FloatField(default=8.0, help_text="Promised cores may be this many times the host's.")
     memory_overcommit = models.FloatField(default=1.0, help_text="Promised memory may be this many times the host's.")
+    disk_overcommit = models.FloatField(
+        default=1.0,
+        help_text="Promised disk may be this many times the host's: workspaces take what is written, no more.",
+    )
     failed_probes = models.PositiveSmallIntegerField(default=0, editable=False)
     probed_at = models.DateTimeField(null=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)

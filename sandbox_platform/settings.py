@@ -45,6 +45,8 @@ DOCKER_URL = env.str("DOCKER_HOST", "unix:///var/run/docker.sock")
 NODE_NAME = env.str("SANDBOX_NODE_NAME", "node-01")
 # Seconds from the start of a provisioning to a ready executor.
 SANDBOX_BOOT_TIMEOUT = env.float("SANDBOX_BOOT_TIMEOUT", 30.0)
+# Bytes that must stay free where the sandboxes' workspaces lie: below it there are no new sessions.
+DISK_RESERVE = env.int("DISK_RESERVE", 2 * 2**30)
 # Seconds. A session's record is kept this long after its end; its files this long.
 SESSION_RETENTION = env.int("SESSION_RETENTION", 30 * 24 * 3600)
 FILES_RETENTION = env.int("FILES_RETENTION", 24 * 3600)

@@ -111,6 +111,9 @@ class Session(StateModel):
     memory_bytes = models.PositiveBigIntegerField(
         default=0, editable=False, help_text="`memory` as a number, for admission."
     )
+    disk_bytes = models.PositiveBigIntegerField(
+        default=0, editable=False, help_text="`disk` as a number, for admission."
+    )
     network = models.CharField(max_length=10, choices=Network.choices, default=Network.NONE)
     allowed_hosts = models.JSONField(default=list, blank=True, help_text="What it may reach: empty without a network.")
     max_concurrency = models.PositiveSmallIntegerField(default=4)

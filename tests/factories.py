@@ -33,6 +33,7 @@ class NodeFactory(DjangoModelFactory):
     ready = True
     cpu_millis = 2000
     memory_bytes = 24 * 2**30
+    disk_bytes = 200 * 2**30
 
 
 class TemplateFactory(DjangoModelFactory):

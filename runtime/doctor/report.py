@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
+from django.conf import settings
+
 from runtime.doctor import engine, host, service
-from runtime.doctor.findings import Finding, ok, problem, weak
+from runtime.doctor.findings import Finding, ok, problem
 from runtime.drivers import registry
 from runtime.drivers.errors import DriverError
-
-DISK_LEFT = 2 * 2**30
-"""Bytes below which the next images and workspaces may not fit."""
+from runtime.services import disk
 
 
 def examine(wanted: str, docker_url: str, state_dir: Path) -> list[Finding]:
@@ -43,14 +42,15 @@ def examine(wanted: str, docker_url: str, state_dir: Path) -> list[Finding]:
     found.append(host.check_apparmor(engine.has_apparmor(info) if info else None))
     found.append(host.check_core_dumps())
     found.append(host.check_egress())
-    found.append(_room(state_dir))
+    found.append(_room())
     found.append(service.check_state_folder(state_dir))
     return found + service.check_settings()
 
 
-def _room(state_dir: Path) -> Finding:
-    left = shutil.disk_usage(state_dir).free
-    words = f"{left / 2**30:.1f} GiB are free below {state_dir}."
-    if left < DISK_LEFT:
-        return weak("room", words, "Workspaces are sparse: what sandboxes write must fit here. Make room.")
+def _room() -> Finding:
+    left = disk.free()
+    words = f"{left / 2**30:.1f} GiB are free below {disk.folder()}."
+    if left < settings.DISK_RESERVE:
+        words += f" That is less than DISK_RESERVE, {settings.DISK_RESERVE / 2**30:.1f} GiB: new sessions are refused."
+        return problem("room", words, "Workspaces are sparse: what sandboxes write must fit here. Make room.")
     return ok("room", words)

@@ -7,37 +7,55 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from django.db.models import Count, Q, Sum
+from django.db.models import Count, Max, Q, Sum
 
 from runtime.models import ContainerStatus, Node
 
 
 @dataclass(frozen=True)
-class Promised:
-    """Of one node: live sessions, thousandths of a core, bytes of memory."""
+class Amounts:
+    """Thousandths of a core, bytes of memory, bytes of disk."""
 
-    sessions: int
     cpu_millis: int
     memory_bytes: int
+    disk_bytes: int
 
-    def fits(self, node: Node, cpu_millis: int, memory_bytes: int) -> bool:
+
+@dataclass(frozen=True)
+class Promised:
+    """Of one node: live sessions, and what they were promised in all."""
+
+    sessions: int
+    amounts: Amounts
+
+    def fits(self, node: Node, more: Amounts) -> bool:
         """Whether one more session of that size may be promised."""
+        now = self.amounts
         return (
             self.sessions + 1 <= node.max_sessions
-            and self.cpu_millis + cpu_millis <= node.cpu_millis * node.cpu_overcommit
-            and self.memory_bytes + memory_bytes <= node.memory_bytes * node.memory_overcommit
+            and now.cpu_millis + more.cpu_millis <= node.cpu_millis * node.cpu_overcommit
+            and now.memory_bytes + more.memory_bytes <= node.memory_bytes * node.memory_overcommit
+            and now.disk_bytes + more.disk_bytes <= node.disk_bytes * node.disk_overcommit
         )
 
 
 def promised(node: Node) -> Promised:
     """Over all sessions that have not given back what they hold. Asked through the reverse relation: this app knows no sessions."""
     sums = node.sessions.filter(released_at=None).aggregate(  # type: ignore[attr-defined]
-        sessions=Count("pk"), cpu=Sum("cpu_millis"), memory=Sum("memory_bytes")
+        sessions=Count("pk"), cpu=Sum("cpu_millis"), memory=Sum("memory_bytes"), disk=Sum("disk_bytes")
     )
-    return Promised(sums["sessions"], sums["cpu"] or 0, sums["memory"] or 0)
+    return Promised(sums["sessions"], Amounts(sums["cpu"] or 0, sums["memory"] or 0, sums["disk"] or 0))
 
 
-def admit(template_id: str, cpu_millis: int, memory_bytes: int) -> Node | None:
+def largest() -> Amounts:
+    """What the largest nodes have."""
+    most = Node.objects.filter(enabled=True).aggregate(
+        cpu=Max("cpu_millis"), memory=Max("memory_bytes"), disk=Max("disk_bytes")
+    )
+    return Amounts(most["cpu"] or 0, most["memory"] or 0, most["disk"] or 0)
+
+
+def admit(template_id: str, amounts: Amounts) -> Node | None:
     """The node for one more session, locked until the transaction ends; None where none has room.
 
     Of the nodes that answer, one with warm stock of the template is taken first, then the emptiest. Where no node answers, one that is
@@ -51,8 +69,8 @@ def admit(template_id: str, cpu_millis: int, memory_bytes: int) -> Node | None:
     for name, _, stock in candidates:
         node = Node.objects.select_for_update().get(pk=name)
         now = promised(node)
-        if now.fits(node, cpu_millis, memory_bytes):
+        if now.fits(node, amounts):
             if stock:
                 return node
-            fitting.append((now.memory_bytes, node))
+            fitting.append((now.amounts.memory_bytes, node))
     return min(fitting, key=lambda row: row[0])[1] if fitting else None

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import structlog
 from django.conf import settings
-from django.db.models import Max
 from django.db.models.functions import Now
 
 from runtime.drivers import registry
@@ -16,6 +15,7 @@ from runtime.drivers.base import Driver
 from runtime.drivers.errors import DriverError
 from runtime.drivers.state import StateFolder
 from runtime.models import Container, ContainerStatus, Node, RuntimeType
+from runtime.services import disk
 
 log = structlog.get_logger(__name__)
 
@@ -74,7 +74,7 @@ def kinds_here(node: Node) -> list[str]:
 
 
 def probe(node: Node) -> bool:
-    """Ask the engine whether sandboxes can be made now, and keep its answer on the row. True if it answers.
+    """Ask the engine whether sandboxes can be made now, and keep its answer, and the size of the disk, on the row. True if it answers.
 
     A node that was ready takes new sessions until it has failed PROBES times in a row.
     """
@@ -86,12 +86,9 @@ def probe(node: Node) -> bool:
     ready = answers or (node.ready and failed < PROBES)
     if ready != node.ready:
         log.warning("node_state", node=node.name, ready=ready, detail=detail)
-    Node.objects.filter(pk=node.pk).update(ready=ready, failed_probes=failed, detail=detail, probed_at=Now())
+    there = disk.size()  # a file system may have been mounted or grown
+    Node.objects.filter(pk=node.pk).update(
+        ready=ready, failed_probes=failed, detail=detail, disk_bytes=there, probed_at=Now()
+    )
     node.ready, node.failed_probes, node.detail = ready, failed, detail
     return answers
-
-
-def largest() -> tuple[int, int]:
-    """What the largest nodes have: thousandths of a core, bytes of memory."""
-    most = Node.objects.filter(enabled=True).aggregate(cpu=Max("cpu_millis"), memory=Max("memory_bytes"))
-    return most["cpu"] or 0, most["memory"] or 0

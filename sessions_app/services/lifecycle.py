@@ -13,7 +13,7 @@ from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from runtime.services import capacity, containers, nodes, pool
+from runtime.services import capacity, containers, disk, pool
 from sandbox_platform import crypto, direct, wakeups
 from sandbox_platform.errors import ApiError, invalid
 from sandbox_platform.models import Project
@@ -39,13 +39,13 @@ def create(
     With `version` it is of a build of that version instead of the published one: operators try it so.
     """
     amounts = {**template.default_resources, **values.get("resources", {})}
-    cpu_millis, memory_bytes = _servable(amounts)
+    wanted = _servable(amounts)
     hosts = network.granted(version.as_template() if version else template, values)
-    node = capacity.admit(template.pk, cpu_millis, memory_bytes)
+    node = capacity.admit(template.pk, wanted)
     if node is None:
         raise ApiError(
             "TooManyRequestsExection",
-            "Every node is at its capacity of sessions, cores or memory",
+            "Every node is at its capacity of sessions, cores, memory or disk",
             headers={"Retry-After": "5"},
         )
     env_vars = values.get("env_vars", {})
@@ -55,8 +55,9 @@ def create(
         version=version,
         node=node,
         runtime_type=node.runtime_type,
-        cpu_millis=cpu_millis,
-        memory_bytes=memory_bytes,
+        cpu_millis=wanted.cpu_millis,
+        memory_bytes=wanted.memory_bytes,
+        disk_bytes=wanted.disk_bytes,
         timeout=values["timeout"],
         max_concurrency=values["max_concurrency"],
         labels=values.get("labels", {}),
@@ -79,17 +80,29 @@ def create(
     return session
 
 
-def _servable(amounts: dict[str, str]) -> tuple[int, int]:
-    """Thousandths of a core and bytes of memory. 400 for what no node could ever serve, 503 where no node is known."""
-    most_cpu, most_memory = nodes.largest()
-    if not most_cpu:
+def _servable(amounts: dict[str, str]) -> capacity.Amounts:
+    """As numbers. 400 for what no node could ever serve, 503 where no node is known or the disk is nearly full."""
+    most = capacity.largest()
+    if not most.cpu_millis:
         raise ApiError("RuntimeUnavailable", "No node is registered to run sandboxes", headers={"Retry-After": "10"})
-    cpu_millis, memory_bytes = resources.cpu_millis(amounts["cpu"]), resources.size(amounts["memory"])
-    if cpu_millis > most_cpu:
-        raise invalid(f"resources.cpu: no node has {amounts['cpu']} cores; the maximum is {most_cpu / 1000:g}")
-    if memory_bytes > most_memory:
-        raise invalid(f"resources.memory: no node has {amounts['memory']}; the maximum is {most_memory >> 20}Mi")
-    return cpu_millis, memory_bytes
+    wanted = capacity.Amounts(
+        resources.cpu_millis(amounts["cpu"]), resources.size(amounts["memory"]), resources.size(amounts["disk"])
+    )
+    if wanted.cpu_millis > most.cpu_millis:
+        raise invalid(f"resources.cpu: no node has {amounts['cpu']} cores; the maximum is {most.cpu_millis / 1000:g}")
+    for name, asked, there in (
+        ("memory", wanted.memory_bytes, most.memory_bytes),
+        ("disk", wanted.disk_bytes, most.disk_bytes),
+    ):
+        if asked > there:
+            raise invalid(f"resources.{name}: no node has {amounts[name]}; the maximum is {there >> 20}Mi")
+    if disk.short():
+        raise ApiError(
+            "TooManyRequestsExection",
+            "The host's disk is nearly full: there are no new sessions until there is room",
+            headers={"Retry-After": "30"},
+        )
+    return wanted
 
 
 def start(session_id: str) -> bool:

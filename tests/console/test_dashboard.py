@@ -10,8 +10,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from console.figures import EDGES, Histogram
+from runtime.models import Node
 from sandbox_platform.queue import Queue, enqueue
-from tests.factories import ContainerFactory, ExecutionFactory, SessionFactory
+from tests.factories import ContainerFactory, ExecutionFactory, NodeFactory, SessionFactory
 
 
 def rows() -> None:
@@ -44,6 +45,16 @@ def test_its_numbers_are_those_of_the_rows(admin):
         "ExecException": 1,
         "ExecTimeout": 1,
     }
+
+
+def test_a_node_shows_what_is_promised_of_each_resource(admin):
+    node = NodeFactory()
+    Node.objects.update(disk_overcommit=2.0)
+    ContainerFactory.create_batch(2, node=node, disk="50Gi")
+    (entry,) = admin.get("/admin/").context["nodes"]
+    assert entry["cores"] == "2 of 16 cores promised (2 there)"
+    assert (entry["memory_words"], entry["memory_share"]) == ("1.0 of 24 GiB of memory promised", 4)
+    assert (entry["disk_words"], entry["disk_share"]) == ("100.0 of 400 GiB of disk promised (200 there)", 25)
 
 
 def test_every_number_leads_to_its_rows(admin):

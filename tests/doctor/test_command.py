@@ -38,6 +38,11 @@ def test_what_must_be_mended_fails_only_a_strict_run(tmp_path):
     assert doctor(tmp_path, **broken).returncode == 0
 
 
+def test_too_little_room_must_be_mended_and_says_what_it_means(tmp_path):
+    done = doctor(tmp_path, "--strict", DISK_RESERVE=str(2**60))
+    assert done.returncode == 1 and "DISK_RESERVE" in done.stdout and "new sessions are refused" in done.stdout
+
+
 def test_a_state_folder_that_others_read(tmp_path):
     assert service.check_state_folder(tmp_path).level == Level.OK
     (tmp_path / "token").write_text("secret")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
+from runtime.services import disk
 from sessions_app.services import provision
 from tests.api.client import Api, eventually
 from tests.api.conftest import live  # noqa: F401 (a fixture)
@@ -29,6 +30,9 @@ def tiny_disk(live: Api) -> Iterator[Path]:  # noqa: F811
 
 def test_a_full_disk_is_the_reason(live: Api, tiny_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     monkeypatch.setattr(provision, "START_DEADLINE", 1.0)
+    # Admission is past when the disk is found to be full.
+    monkeypatch.setattr(disk, "size", lambda: 2**40)
+    monkeypatch.setattr(disk, "free", lambda: 2**40)
     session_id = live.post("/sessions", {"template_id": "python-basic"}).json()["session_id"]
     ended = eventually(lambda: (s := live.get(f"/sessions/{session_id}").json())["status_reason"] and s)
     assert (ended["status"], ended["status_reason"]) == ("failed", "disk_full")

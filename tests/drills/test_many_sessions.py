@@ -30,7 +30,7 @@ def p95(api: Api, sessions: list[str], runs: int = 100) -> float:
 
 
 def test_two_hundred_live_sessions(live: Api) -> None:  # noqa: F811
-    Node.objects.update(max_sessions=COUNT, memory_overcommit=10.0, cpu_overcommit=200.0)
+    Node.objects.update(max_sessions=COUNT, memory_overcommit=10.0, cpu_overcommit=200.0, disk_overcommit=10.0)
     body = {"template_id": "python-basic", "timeout": 3600, "resources": {"cpu": "0.5", "memory": "256Mi"}}
     first = live.session(resources=body["resources"], timeout=3600)
     alone = p95(live, [first])
