@@ -117,17 +117,22 @@ function fail(error, send) {
 function describe(error) {
   try {
     if (!(error instanceof Error)) {
-      const text = format(error).slice(0, 8192);
+      const text = cut(format(error), 8192);
       return { type: typeof error, message: text, traceback: `Uncaught ${text}\n` };
     }
     const lines = String(error.stack).split('\n');
     const ours = (line) => line.includes('[eval]') || /\(?node:/.test(line);
     const shown = lines.filter((line) => !(/^\s+at /.test(line) && ours(line))).join('\n');
     const type = error.name || 'Error';
-    return { type: String(type), message: String(error.message).slice(0, 8192), traceback: shown.slice(0, 65536) + '\n' };
+    return { type: cut(String(type), 1024), message: cut(String(error.message), 8192), traceback: cut(shown, 65536) + '\n' };
   } catch {
     return { type: 'Error', message: 'the exception can\'t be shown', traceback: 'the exception can\'t be shown\n' };
   }
+}
+
+// The beginning, and no half of a character at its end.
+function cut(text, most) {
+  return text.length > most ? text.slice(0, most).replace(/[\ud800-\udbff]$/, '') : text;
 }
 
 main(process.argv[1] === 'warm');

@@ -24,6 +24,7 @@ from executor import figures
 from executor.results import Channel
 
 FILENAME = "<handler>"
+MAX_NAME = 1024
 MAX_MESSAGE = 8 * 1024
 MAX_TRACEBACK = 64 * 1024
 # What programs that use these libraries do sooner or later.
@@ -38,6 +39,7 @@ _TracebackException = traceback.TracebackException
 _run_exitfuncs = atexit._run_exitfuncs
 _join_threads = threading._shutdown  # type: ignore[attr-defined]
 _monotonic, _save_figures = time.monotonic, figures.save
+_name_of: Callable[[type], str] = type.__dict__["__name__"].__get__  # whatever a metaclass says
 _missing = object()
 _kept: list[types.ModuleType] = []
 
@@ -195,16 +197,17 @@ def _complain(text: str) -> None:
 
 def describe(error: BaseException) -> dict[str, str]:
     """Type, message and traceback of an exception, with the user's own frames only, bounded."""
+    name = _name_of(type(error))[:MAX_NAME]
     try:
         shown = _TracebackException(type(error), error, error.__traceback__)
         _cut(shown, set())
         text = "".join(shown.format())
         message = str(error)
     except BaseException as problem:
-        text = message = f"{type(error).__name__}: the exception can't be shown ({type(problem).__name__})\n"
+        text = message = f"{name}: the exception can't be shown ({_name_of(type(problem))[:MAX_NAME]})\n"
     if len(text) > MAX_TRACEBACK:
         text = text[: MAX_TRACEBACK // 2] + "\n[...]\n" + text[-MAX_TRACEBACK // 2 :]
-    return {"type": _clean(type(error).__name__), "message": _clean(message[:MAX_MESSAGE]), "traceback": _clean(text)}
+    return {"type": _clean(name), "message": _clean(message[:MAX_MESSAGE]), "traceback": _clean(text)}
 
 
 def _clean(text: str) -> str:

@@ -9,14 +9,14 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from executor.results import HEADER, MAX_RESULT, NONCE_BYTES
+from executor.results import HEADER, MAX_DEPTH, MAX_RESULT, NONCE_BYTES, BadResult, check
 from executor.streams import Stream
 from executor.wire import Fault
 
 MAX_FRAME = 2 * MAX_RESULT + 512 * 1024  # quoting may double a result
 MAX_TIMEOUT = 86_400.0
 CHUNK = 48 * 1024
-MAX_WORDS = 256 * 1024  # characters of each field of an error
+MAX_WORDS = 128 * 1024  # bytes of each field of an error: the host takes no answer with more than twice that
 LANGUAGES = ("python", "javascript", "shell")
 OUTCOMES = ("ok", "exception", "invalid_result", "output_limit", "lost")
 
@@ -234,12 +234,19 @@ def _sane(frame: dict[str, Any]) -> dict[str, Any]:
     outcome = frame["outcome"]
     given = frame.get("error")
     fields = ("type", "message", "traceback")
-    error = {key: str(given.get(key, ""))[:MAX_WORDS] for key in fields} if isinstance(given, dict) else None
+    error = {key: fit(given.get(key), MAX_WORDS) for key in fields} if isinstance(given, dict) else None
     if value is not None and outcome == "ok":
         outcome, error = _judge(value)
     code = frame.get("exit_code")
     code = code & 0xFF if isinstance(code, int) else None if outcome == "lost" else 0
     return {"outcome": outcome, "exit_code": code, "return_value": value if outcome == "ok" else None, "error": error}
+
+
+def fit(words: object, most: int) -> str:
+    """Text that every reader takes, of at most `most` bytes: half a character is spelled out, a cut one is dropped."""
+    if not isinstance(words, str):
+        return ""
+    return words[:most].encode("utf-8", "backslashreplace")[:most].decode("utf-8", "ignore")
 
 
 def _judge(value: object) -> tuple[str, dict[str, str] | None]:
@@ -249,7 +256,11 @@ def _judge(value: object) -> tuple[str, dict[str, str] | None]:
     if len(value.encode("utf-8")) > MAX_RESULT:
         return "output_limit", _words("OutputLimit", f"the return value is larger than {MAX_RESULT} bytes")
     try:
-        json.loads(value, parse_constant=_refuse)
+        parsed = json.loads(value, parse_constant=_refuse)
+        if value.count("[") + value.count("{") > MAX_DEPTH:  # how deep the host can read depends on where it does so
+            check(parsed)
     except (ValueError, RecursionError):
         return "invalid_result", _words("InvalidResult", "the return value is not strict JSON")
+    except BadResult as problem:
+        return "invalid_result", _words("InvalidResult", str(problem))
     return "ok", None

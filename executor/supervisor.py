@@ -17,7 +17,7 @@ from executor.linux import oom_kills
 from executor.log import log
 from executor.loop import READ, WRITE, Loop
 from executor.privileges import kill_known, kill_user, processes_of
-from executor.runs import Run
+from executor.runs import MAX_WORDS, Run, fit
 from executor.slots import Pipes, Slot, WarmNodes
 from executor.wiper import Wiper
 from executor.wire import Fault
@@ -400,7 +400,8 @@ class Supervisor:
             self._check_dying()
         elif "ready" in message:
             self._zygote_ready = True
-            self.preloaded, self.preload_errors = message["preloaded"], message["preload_errors"]
+            self.preloaded = message["preloaded"]
+            self.preload_errors = {name: fit(words, MAX_WORDS) for name, words in message["preload_errors"].items()}
             log("info", "ready", preloaded=self.preloaded, errors=self.preload_errors or None)
             self.nodes.top_up()
         elif found := self._by_key(message["run"]):

@@ -93,6 +93,20 @@ def test_javascript_exceptions_show_the_users_frames(node, code):
 
 
 @pytest.mark.parametrize(
+    ("code", "kind", "message"),
+    [
+        ("throw new Error('unexpected character ' + '😀 hello'[0])", "Error", "unexpected character \\ud83d"),
+        ("throw new Error('x' + '😀'.repeat(5000))", "Error", "x" + "😀" * 4095),
+        ("const e = new Error('m'); e.name = 'é'.repeat(2 ** 21); throw e", "é" * 1024, "m"),
+    ],
+    ids=["half a character", "cut within a character", "a long name"],
+)
+def test_javascript_exceptions_are_told_in_text_that_everybody_can_read(node, code, kind, message):
+    ended = node.run(code, "javascript")
+    assert (ended.error["type"], ended.error["message"]) == (kind, message)
+
+
+@pytest.mark.parametrize(
     ("code", "outcome", "exit_code"),
     [
         ("function handler() { return NaN }", "invalid_result", 0),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import ANY
+
 import pytest
 
 
@@ -162,6 +164,9 @@ def test_a_traceback_is_bounded_and_survives_hostile_exceptions(shared):
     assert len(huge.error["traceback"]) < 100_000 and len(huge.error["message"]) < 10_000
     code = "class E(Exception):\n    def __str__(self): raise SystemExit(0)\ndef handler(e): raise E"
     assert shared.run(code).error["type"] == "E"
+    assert shared.run("raise type('é' * 200_000, (Exception,), {})").error["type"] == "é" * 1024
+    code = "class M(type): __name__ = property(lambda c: 1 / 0)\nclass E(Exception, metaclass=M): pass\nraise E('m')"
+    assert shared.run(code).error == {"type": "E", "message": "m", "traceback": ANY}
 
 
 def test_patching_the_interpreter_does_not_break_the_result(shared):
