@@ -7,6 +7,7 @@ process repeats the PUT: the executor knows the id and answers with the first ru
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import structlog
@@ -17,15 +18,20 @@ from executions_app.models import Execution, ExecutionStatus
 from executions_app.services import ending
 from executions_app.services.ending import Collected, Ending
 from runtime.drivers.errors import ExecutorError, ExecutorProtocolError, ExecutorRefused
-from runtime.drivers.executor_client import ExecutorClient, RunRequest
+from runtime.drivers.executor_client import ExecutorClient, Patience, RunRequest
 from sandbox_platform import processes, wakeups
 from sandbox_platform.queue import Queue, enqueue
 from sessions_app.models import Reason, Session, SessionStatus
 from sessions_app.services import lifecycle
 
 log = structlog.get_logger(__name__)
-# Seconds beyond its time-out after which a run that gave no result is ended from outside, whatever its sandbox says.
-HOST_GRACE = 3.0
+# Seconds beyond its time-out after which a run that gave no result is ended from outside, whatever its sandbox says. An executor that
+# keeps its deadlines is done by then: it kills all that the run has, and looks for up to 5 s at the workspace.
+HOST_GRACE = 8.0
+# Seconds for a run to begin. The executor gives it up after so many by itself; the time-out counts from the start.
+START_PATIENCE = 60.0
+# Seconds for the last question whether there is a result, before a sandbox is destroyed.
+LAST_LOOK = 1.0
 MAX_ATTEMPTS = 3
 # A run that can't be followed, or ends every process that tries, is given up after so many.
 MAX_TAKEOVERS = 20
@@ -74,6 +80,11 @@ def client_of(execution: Execution) -> ExecutorClient | None:
     """Of its executor, where there is one."""
     socket = socket_of(execution)
     return ExecutorClient(socket, execution.request_id or None, peer_of(execution)) if socket else None
+
+
+def patience_for(execution: Execution, limit: float = math.inf) -> Patience:
+    """How long the host waits for it, `limit` seconds at the most."""
+    return Patience(START_PATIENCE + HOST_GRACE, execution.timeout + HOST_GRACE, limit)
 
 
 def settles_at_once(collected: Collected) -> bool:

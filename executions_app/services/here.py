@@ -29,7 +29,7 @@ def drive_here(execution: Execution, seconds: float) -> bool:
     Raises DatabaseError where the database is away: this process's own loop then goes on until the result is stored.
     """
     try:
-        end = _follow(execution, min(seconds, execution.timeout + drive.HOST_GRACE))
+        end = _follow(execution, seconds)
         if end is None:
             drive.hand_over(execution)
             return False
@@ -51,16 +51,31 @@ def _follow(execution: Execution, seconds: float) -> Ending | None:
     client, collected = drive.client_of(execution), Collected()
     if client is None:
         return None
-    deadline = time.monotonic() + max(seconds, 0.05)
+    patience = drive.patience_for(execution, max(seconds, 0.05))
     try:
-        for event in client.run(execution.run_id, drive.request_of(execution), deadline - time.monotonic()):
+        for event in client.run(execution.run_id, drive.request_of(execution), patience):
             collected.add(event)
         return drive.settle(execution, collected)
     except ExecutorError as error:
-        end = drive.refused(execution, collected, error) if time.monotonic() < deadline else None
+        if patience.run_is_late:
+            return _last_look(client, execution, collected)
+        end = drive.refused(execution, collected, error) if patience.left > 0 else None
         if end is None and collected.said_something:
             drive.keep_output(execution, collected)
         return end
+
+
+def _last_look(client: ExecutorClient, execution: Execution, collected: Collected) -> Ending | None:
+    """The run is late, as far as we were told: there may be a result all the same."""
+    latest = Collected()
+    try:
+        for event in client.attach(execution.run_id, follow=False, deadline=drive.LAST_LOOK):
+            latest.add(event)
+    except ExecutorError:
+        latest = collected
+    if latest.result is None:
+        return drive.overdue(execution, collected)
+    return drive.settle(execution, latest)
 
 
 @cache

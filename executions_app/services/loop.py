@@ -69,22 +69,30 @@ class DriveLoop:
     async def _follow(self, execution: Execution) -> Ending | None:
         socket = drive.socket_of(execution)
         request = await self._ask(drive.request_of, execution)
-        collected = Collected()
-        deadline = self._loop.time() + execution.timeout + drive.HOST_GRACE
-        looked = False
-        while (left := deadline - self._loop.time()) > 0 and socket is not None:
+        collected, patience = Collected(), drive.patience_for(execution)
+        looked = late = False
+        while socket is not None and not late:
+            late = patience.left <= 0  # a last look then: there may be a result all the same
             latest = Collected()
             client = AsyncExecutorClient(socket, execution.request_id or None, drive.peer_of(execution))
             try:
-                async for event in client.run(execution.run_id, request, left):
+                async for event in (
+                    client.attach(execution.run_id, follow=False, deadline=drive.LAST_LOOK)
+                    if late
+                    else client.run(execution.run_id, request, patience)
+                ):
                     latest.add(event)
                     collected = latest  # not before: where the sandbox is gone, what was read of it stays
+                if collected.result is None:
+                    break
                 if drive.settles_at_once(collected):
                     return drive.settle(execution, collected)
                 if (end := await self._ask(drive.settle, execution, collected)) is not None:
                     return end
-                deadline = self._loop.time() + execution.timeout + drive.HOST_GRACE
+                collected, patience, late = Collected(), drive.patience_for(execution), False
             except ExecutorError as error:
+                if late:
+                    break
                 if (end := await self._ask(drive.refused, execution, collected, error)) is not None:
                     return end
                 if not looked:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from runtime.drivers.errors import ExecutorProtocolError, ExecutorRefused, ExecutorUnavailable
-from runtime.drivers.executor_client import AsyncExecutorClient, ExecutorClient, Output, Result, RunRequest
+from runtime.drivers.executor_client import AsyncExecutorClient, ExecutorClient, Output, Patience, Result, RunRequest
 
 EVENTS = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\n\r\n"
 RESULT = (
@@ -135,6 +135,59 @@ def test_a_server_that_drips_ends_at_the_total_deadline(serve, run):
         run(server.path, 0.4)
     assert 0.35 < time.monotonic() - begun < 1.5
     stop.set()
+
+
+STARTED = b'{"t": "started", "at": 1}\n'
+
+
+@both
+def test_the_time_of_a_run_counts_from_its_start(serve, run):
+    """It begins just in time, and has then more than it had until then."""
+    silent = 0.4
+
+    def begin(connection, server):
+        server.read_request(connection)
+        connection.sendall(EVENTS + STARTED)
+        time.sleep(2 * silent)
+        connection.sendall(RESULT)
+
+    assert isinstance(run(serve(begin).path, Patience(silent, 10))[-1], Result)
+
+
+@both
+def test_who_tells_of_the_start_again_and_again_gains_nothing_by_it(serve, run):
+    over = threading.Event()
+
+    def begin(connection, server):
+        server.read_request(connection)
+        connection.sendall(EVENTS + STARTED)
+        over.wait(10)
+
+    server, patience = serve(begin), Patience(10, 0.4)
+    begun = time.monotonic()
+    with pytest.raises(ExecutorUnavailable):
+        run(server.path, patience)
+    over.set()
+    assert time.monotonic() - begun < 5 and patience.run_is_late
+    with pytest.raises(ExecutorUnavailable):  # a connection of its own
+        run(server.path, patience)
+    assert time.monotonic() - begun < 5
+
+
+@both
+def test_the_callers_own_limit_holds_whatever_the_run_does(serve, run):
+    over = threading.Event()
+
+    def begin(connection, server):
+        server.read_request(connection)
+        connection.sendall(EVENTS + STARTED)
+        over.wait(10)
+
+    begun, patience = time.monotonic(), Patience(10, 10, 0.4)
+    with pytest.raises(ExecutorUnavailable):
+        run(serve(begin).path, patience)
+    over.set()
+    assert time.monotonic() - begun < 5 and not patience.run_is_late
 
 
 @both

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from executions_app.services import drive
+from executor import supervisor
 from executor.results import HEADER, MAX_DEPTH
 from executor.runs import OUTCOMES, Run, fit
 from runtime.drivers.executor_client import Event, Result, protocol
@@ -83,3 +85,9 @@ def test_text_is_made_to_fit(words, most):
     assert len(fitted.encode()) <= most
     if not any("\ud800" <= char <= "\udfff" for char in words):
         assert words.startswith(fitted) and len(fitted.encode()) > min(most, len(words.encode())) - 4
+
+
+def test_the_host_is_more_patient_than_the_executor():
+    """Or it would destroy healthy sandboxes: one that starts a run late, or looks at a large workspace at its end."""
+    assert drive.START_PATIENCE >= supervisor.START_PATIENCE
+    assert drive.HOST_GRACE >= supervisor.SCAN_PATIENCE + 3, "what is killed takes its time to die"

@@ -2,6 +2,7 @@
 
 from runtime.drivers.executor_client.aio import AsyncExecutorClient
 from runtime.drivers.executor_client.events import Artifact, Event, Output, Result, RunError, Started
+from runtime.drivers.executor_client.patience import Patience
 from runtime.drivers.executor_client.protocol import (
     FileEntry,
     FileInfo,
@@ -24,6 +25,7 @@ __all__ = [
     "FilePage",
     "Health",
     "Output",
+    "Patience",
     "Result",
     "RunError",
     "RunRequest",

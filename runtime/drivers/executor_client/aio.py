@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import TypeVar
 
 from runtime.drivers.errors import ExecutorUnavailable
 from runtime.drivers.executor_client import protocol
-from runtime.drivers.executor_client.events import Event
+from runtime.drivers.executor_client.events import Event, Started
+from runtime.drivers.executor_client.patience import Patience
 from runtime.drivers.executor_client.protocol import RunRequest
 from runtime.drivers.executor_client.socket_file import check_peer, new_socket, pinned
 
@@ -31,7 +33,7 @@ class AsyncExecutorClient:
         self._request_id = request_id
         self._members = members
 
-    async def run(self, run_id: str, request: RunRequest, deadline: float) -> AsyncIterator[Event]:
+    async def run(self, run_id: str, request: RunRequest, deadline: float | Patience) -> AsyncIterator[Event]:
         """Start the run (or join it, if the id is known) and follow it to its result, the last event."""
         stream = protocol.EventStream(follow=True)
         target = protocol.run_target(run_id, follow=1)
@@ -69,9 +71,10 @@ class AsyncExecutorClient:
             exchange.close()
 
     async def _events(
-        self, method: str, target: str, stream: protocol.EventStream, deadline: float, body: bytes = b""
+        self, method: str, target: str, stream: protocol.EventStream, deadline: float | Patience, body: bytes = b""
     ) -> AsyncIterator[Event]:
-        exchange = _Exchange(deadline, self._members)
+        patience = deadline if isinstance(deadline, Patience) else Patience(deadline, math.inf, deadline)
+        exchange = _Exchange(patience.left, self._members)
         try:
             await exchange.begin(self._path, self._head(method, target, body) + body)
             while stream.result is None:
@@ -80,6 +83,9 @@ class AsyncExecutorClient:
                     stream.close()
                     return
                 for event in stream.feed(data):
+                    if isinstance(event, Started):
+                        patience.started()
+                        exchange.end = patience.end
                     yield event
         finally:
             exchange.close()
@@ -93,7 +99,7 @@ class _Exchange:
 
     def __init__(self, deadline: float, members: tuple[str, ...]) -> None:
         self._members = members
-        self._end = time.monotonic() + deadline
+        self.end = time.monotonic() + deadline  # by the monotonic clock
         self._socket = new_socket()
         self._socket.setblocking(False)
 
@@ -127,7 +133,7 @@ class _Exchange:
         self._socket.close()
 
     async def _in_time(self, step: Awaitable[T]) -> T:
-        left = self._end - time.monotonic()
+        left = self.end - time.monotonic()
         try:
             async with asyncio.timeout(left):
                 return await step

@@ -7,6 +7,7 @@ grows with what is to be transferred.
 from __future__ import annotations
 
 import contextlib
+import math
 import select
 import socket
 import struct
@@ -18,7 +19,8 @@ from typing import Any, NoReturn, TypeVar
 
 from runtime.drivers.errors import ExecutorUnavailable
 from runtime.drivers.executor_client import fields, protocol
-from runtime.drivers.executor_client.events import Event
+from runtime.drivers.executor_client.events import Event, Started
+from runtime.drivers.executor_client.patience import Patience
 from runtime.drivers.executor_client.protocol import FileInfo, FilePage, Health, RunRequest
 from runtime.drivers.executor_client.socket_file import check_peer, new_socket, pinned
 
@@ -55,7 +57,7 @@ class ExecutorClient:
         """Start the run, once per id ever; "running" or "done"."""
         return protocol.parse_state(self._json("PUT", protocol.run_target(run_id), deadline, request.encode()).value())
 
-    def run(self, run_id: str, request: RunRequest, deadline: float) -> Iterator[Event]:
+    def run(self, run_id: str, request: RunRequest, deadline: float | Patience) -> Iterator[Event]:
         """Start the run (or join it, if the id is known) and follow it to its result, the last event."""
         stream = protocol.EventStream(follow=True)
         return self._events("PUT", protocol.run_target(run_id, follow=1), stream, deadline, request.encode())
@@ -157,16 +159,17 @@ class ExecutorClient:
             return _finish(exchange, protocol.JsonAnswer())
 
     def _events(
-        self, method: str, target: str, stream: protocol.EventStream, deadline: float, body: bytes = b""
+        self, method: str, target: str, stream: protocol.EventStream, deadline: float | Patience, body: bytes = b""
     ) -> Iterator[Event]:
         # The request leaves now, not when the first event is asked for.
-        exchange = _Exchange(self._path, deadline, self._members)
+        patience = deadline if isinstance(deadline, Patience) else Patience(deadline, math.inf, deadline)
+        exchange = _Exchange(self._path, patience.left, self._members)
         try:
             exchange.send(self._head(method, target, len(body)) + body)
         except BaseException:
             exchange.close()
             raise
-        return _read_events(exchange, stream)
+        return _read_events(exchange, stream, patience)
 
 
 class Upload:
@@ -254,14 +257,18 @@ class FileBody:
         self.close()
 
 
-def _read_events(exchange: _Exchange, stream: protocol.EventStream) -> Iterator[Event]:
+def _read_events(exchange: _Exchange, stream: protocol.EventStream, patience: Patience) -> Iterator[Event]:
     with exchange:
         while stream.result is None:
             data = exchange.receive()
             if not data:
                 stream.close()
                 return
-            yield from stream.feed(data)
+            for event in stream.feed(data):
+                if isinstance(event, Started):
+                    patience.started()
+                    exchange.end = patience.end
+                yield event
 
 
 def _finish(exchange: _Exchange, answer: protocol.JsonAnswer) -> protocol.JsonAnswer:
@@ -278,7 +285,7 @@ class _Exchange:
     """One connection with one deadline for all that happens on it."""
 
     def __init__(self, path: Path, deadline: float, members: tuple[str, ...]) -> None:
-        self._end = time.monotonic() + deadline
+        self.end = time.monotonic() + deadline  # by the monotonic clock
         self._socket = new_socket()
         try:
             self._connect(path)
@@ -325,7 +332,7 @@ class _Exchange:
 
     def extend(self, seconds: float) -> None:
         """There is more to do than was known: so much later is early enough."""
-        self._end += seconds
+        self.end += seconds
 
     def close(self) -> None:
         """Cut the connection."""
@@ -338,7 +345,7 @@ class _Exchange:
         self.close()
 
     def _left(self) -> float:
-        left = self._end - time.monotonic()
+        left = self.end - time.monotonic()
         if left <= 0:
             raise ExecutorUnavailable("The executor did not answer within the deadline.")
         return left
