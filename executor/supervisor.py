@@ -28,7 +28,7 @@ SCAN_PATIENCE = 5.0  # seconds for the look at the workspace
 REPLACE_PATIENCE = 5.0  # seconds that a run waits for a zygote in place of one that died
 ASK_AGAIN = 0.02
 BECOME_PATIENCE = 1.0
-MAX_TRIES = 3  # zygotes that may die while they are asked for one run's process
+MAX_TRIES = 3  # processes that are asked for, for one run: they or their zygote may die before its code begins
 MAX_HELD = 256
 MAX_HELD_BYTES = 64 * 1024 * 1024
 MAX_REMEMBERED = 100_000
@@ -183,6 +183,17 @@ class Supervisor:
             fail = partial(self._fail, slot, f"{problem}; user code may have begun")
             slot.timers["ask"] = self._loop.later(BECOME_PATIENCE, fail)
             return
+        self._anew(slot, run, problem)
+
+    def _stillborn(self, slot: Slot, run: Run) -> None:
+        """Its process ended and had not taken the request: whoever runs short of memory may kill one that only waits."""
+        self._cancel_timer(slot, "deadline")
+        run.state, run.pid, run.status, run.cpu, run.rss = "starting", 0, None, 0.0, 0
+        slot.timers["start"] = self._loop.later(START_PATIENCE, partial(self._late, slot))
+        self._anew(slot, run, "its process ended before it took the run")
+
+    def _anew(self, slot: Slot, run: Run, problem: str) -> None:
+        """Asks for another process. The request has been taken back from the one before, which can happen once."""
         if run.cause or run.tries >= MAX_TRIES:
             return self._fail(slot, f"{problem}; user code has not begun")
         log("warning", "run_starts_anew", run=run.id, request_id=run.request_id, tries=run.tries)
@@ -210,7 +221,6 @@ class Supervisor:
 
     def _started(self, slot: Slot, run: Run, pid: int, at: float) -> None:
         self._cancel_timer(slot, "start")
-        run.spec = {key: run.spec[key] for key in ("language", "timeout")}
         run.pid, run.started, run.started_at, run.state = pid, at, time.time(), "running"
         log("debug", "run_started", run=run.id, request_id=run.request_id, child=pid)
         run.notify()
@@ -296,7 +306,7 @@ class Supervisor:
             if run is not None and run.pid == pid and run.status is None:
                 run.status = status
                 if run.state == "running" and slot.asked is not None and take_back(slot.asked.spec):
-                    self._fail(slot, "its process ended before it took the run; user code has not begun")
+                    self._stillborn(slot, run)
                 elif run.state == "running":
                     self._end(slot)
 

@@ -9,8 +9,11 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
 from tests.api.client import eventually
 from tests.executor.sandbox import Sandbox
+from tests.executor.test_endings import COUNTED
 
 WHO = "import os\ndef handler(event): return os.getpid()"
 
@@ -55,17 +58,30 @@ def test_a_run_is_not_charged_for_what_was_done_before_it_came(sandbox):
     assert ended.cpu_time_ms <= ended.value - used + 5, "the run's does not: what is added is the end of the process"
 
 
-def test_one_that_ends_before_it_takes_its_run_is_not_taken_for_a_run(sandbox):
+@pytest.mark.parametrize("language", ["python", "shell"])
+def test_a_run_whose_child_ends_before_it_takes_it_starts_anew_and_once(sandbox, language):
     (outside,) = eventually(lambda: waiting(sandbox))
     os.kill(outside, signal.SIGSTOP)
-    stream = sandbox.start("print('begun')")
+    stream = sandbox.start(COUNTED[language], language, event={"n": 1}, stdin=b"given")
     while stream.next()["t"] != "started":
         pass
     os.kill(outside, signal.SIGKILL)
     ended = stream.outcome()
-    assert (ended.result["outcome"], ended.exit_code, ended.stdout) == ("lost", None, "")
-    assert ended.error["message"].endswith("user code has not begun")
-    assert sandbox.run(WHO).value > 1
+    assert (ended.outcome, ended.value) == ("ok", {"n": 1, "stdin": "given"}), ended.result
+    assert sandbox.file("GET", "starts").body == b"x"
+    assert [event["t"] for event in ended.events].count("started") == 1
+    assert "run_starts_anew" in sandbox.log
+
+
+def test_the_time_of_such_a_run_counts_from_its_second_start(sandbox):
+    (outside,) = eventually(lambda: waiting(sandbox))
+    os.kill(outside, signal.SIGSTOP)
+    stream = sandbox.start("import time\ntime.sleep(100)", timeout=1)
+    while stream.next()["t"] != "started":
+        pass
+    os.kill(outside, signal.SIGKILL)
+    ended = stream.outcome()
+    assert ended.outcome == "timeout" and 1000 <= ended.duration_ms < 3000
 
 
 def test_one_that_fails_on_its_own_account_does_not_end_well():
