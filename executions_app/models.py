@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from cryptography.fernet import InvalidToken
 from django.db import models
 from django.db.models.functions import Now
 
@@ -124,6 +125,14 @@ class Execution(StateModel):
     def env_vars(self) -> dict[str, str]:
         """The session's variables with the run's own over them. Decrypted: for the run alone."""
         return {**self.session.env_vars, **crypto.unseal(self.env_sealed)}
+
+    @property
+    def env_names(self) -> list[str] | None:
+        """Of the run's own variables; None where they can't be read since the secret key was changed."""
+        try:
+            return sorted(crypto.unseal(self.env_sealed))
+        except InvalidToken:
+            return None
 
     @property
     def run_id(self) -> str:

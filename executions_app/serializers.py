@@ -150,13 +150,9 @@ class ArtifactOut(serializers.Serializer):
     change = serializers.ChoiceField(["created", "modified"], help_text="What the run did to it.")
 
 
-class ResultOut(serializers.Serializer):
-    """The result of an execution. Before its end: what output there is so far, and null elsewhere."""
+class OutcomeOut(serializers.Serializer):
+    """What a run came to. Before its end: what output there is so far, and null elsewhere."""
 
-    execution_id = serializers.CharField(help_text="Its id.")
-    status = serializers.ChoiceField(
-        ["pending", "running", "success", "failed", "timeout"], help_text="`success` where the state is `completed`."
-    )
     stdout = serializers.CharField(help_text="UTF-8 with replacement; the first and the last 512 KiB.")
     stderr = serializers.CharField(help_text="Likewise.")
     stdout_truncated = serializers.BooleanField(help_text="True where the middle was left out.")
@@ -167,27 +163,54 @@ class ResultOut(serializers.Serializer):
     execution_time = serializers.FloatField(allow_null=True, help_text="Seconds.")
     return_value = serializers.JSONField(allow_null=True, help_text="Exactly what the handler returned.")
     metrics = MetricsOut(allow_null=True)
-    artifacts = ArtifactOut(many=True)
-    artifacts_truncated = serializers.BooleanField(help_text="True where the run changed more files than are listed.")
+    artifacts = ArtifactOut(many=True, allow_null=True)
+    artifacts_truncated = serializers.BooleanField(
+        allow_null=True, help_text="True where the run changed more files than are listed."
+    )
     error = ErrorOut(allow_null=True)
 
 
-class ExecutionOut(StatusOut):
-    """All of an execution but its output."""
+class ResultOut(OutcomeOut):
+    """The result of an execution. Before its end: what output there is so far, and null elsewhere."""
+
+    execution_id = serializers.CharField(help_text="Its id.")
+    status = serializers.ChoiceField(
+        ["pending", "running", "success", "failed", "timeout"], help_text="`success` where the state is `completed`."
+    )
+
+
+class RunOut(StatusOut):
+    """What was submitted, and where it stands."""
 
     args = serializers.ListField(child=serializers.CharField(), help_text="The script's arguments.")
     event = serializers.SerializerMethodField(help_text="As submitted.")
-    error = ErrorOut(allow_null=True)
+    stdin = serializers.SerializerMethodField(help_text="As submitted; null where there was none.")
+    env_vars = serializers.ListField(
+        source="env_names",
+        child=serializers.CharField(),
+        allow_null=True,
+        help_text="The names of the run's own, alone. Null where the service's secret key has changed since.",
+    )
 
     class Meta(StatusOut.Meta):
         fields = (  # type: ignore[assignment]
-            *StatusOut.Meta.fields, "language", "code", "event", "args", "working_directory", "timeout", "retry_lost", "exit_code",
-            "error",
+            *StatusOut.Meta.fields, "language", "code", "event", "stdin", "args", "env_vars", "working_directory", "timeout", "retry_lost",
         )  # fmt: skip
 
     def get_event(self, execution: Execution) -> Any:
         """Its text."""
         return RawJSON(execution.event)
+
+    def get_stdin(self, execution: Execution) -> str | None:
+        """Text, as it came."""
+        return None if execution.stdin is None else as_text(execution.stdin)
+
+
+class ExecutionOut(OutcomeOut, RunOut):
+    """All of an execution: what was submitted, where it stands (in the stored words), and what it came to."""
+
+    class Meta(RunOut.Meta):
+        fields = (*RunOut.Meta.fields, *OutcomeOut().fields)  # type: ignore[assignment]
 
 
 class ExecutionItem(StatusOut):

@@ -26,12 +26,13 @@ from executions_app.serializers import (
 from executions_app.services import submit, target
 from executions_app.services.events import Position, Reader
 from executions_app.services.here import drive_here
-from executions_app.services.result import result_of
+from executions_app.services.result import all_of, result_of
 from sandbox_platform import direct, idempotency, pagination, wakeups
 from sandbox_platform.auth import key_of
 from sandbox_platform.errors import ApiError, invalid
 from sandbox_platform.middleware import request_id_of
 from sandbox_platform.openapi import IDEMPOTENCY_KEY, LIMIT, OFFSET, PREFER, WAIT, operation, shown
+from sandbox_platform.openapi_examples import OUTCOME
 from sandbox_platform.prefer import MAXIMUM, retry_after, wait_seconds, waiting_place
 from sandbox_platform.renderers import AnyAccept
 from sessions_app import views as sessions
@@ -52,23 +53,7 @@ SUBMITTED_EXAMPLE = {
     "status": "submitted",
     "submitted_at": "2026-01-06T10:05:00Z",
 }
-RESULT_EXAMPLE = {
-    "execution_id": "exec_20260106_abc12345k3v9x2q7",
-    "status": "success",
-    "stdout": "Processing complete.\n",
-    "stderr": "",
-    "stdout_truncated": False,
-    "stderr_truncated": False,
-    "stdout_omitted_bytes": 0,
-    "stderr_omitted_bytes": 0,
-    "exit_code": 0,
-    "execution_time": 0.07523,
-    "return_value": {"statusCode": 200, "body": "Hello, Alice!"},
-    "metrics": {"duration_ms": 75.23, "cpu_time_ms": 68.12, "peak_memory_mb": 42.5},
-    "artifacts": [],
-    "artifacts_truncated": False,
-    "error": None,
-}
+RESULT_EXAMPLE = {"execution_id": "exec_20260106_abc12345k3v9x2q7", "status": "success", **OUTCOME}
 
 
 def find(request: Request, execution_id: str) -> Execution:
@@ -223,8 +208,8 @@ class ExecutionView(APIView):
         errors=["ExecutionNotFound"],
     )
     def get(self, request: Request, execution_id: str) -> Response:
-        """What was submitted and how it stands; /result has the output."""
-        return Response(ExecutionOut(find(request, execution_id)).data)
+        """All of it: what was submitted, how it stands, and what it came to (before the end, as in /result)."""
+        return Response(all_of(find(request, execution_id)))
 
 
 class StatusView(APIView):

@@ -27,11 +27,17 @@ STATUS: dict[str, Any] = {
 }  # fmt: skip
 CANCELLED = {**STATUS, "status": "failed"}
 CODE = 'def handler(event):\n    name = event.get("name", "World")\n    return {"statusCode": 200, "body": f"Hello, {name}!"}'
-EXECUTION: dict[str, Any] = {
-    **STATUS, "language": "python", "code": CODE, "event": {"name": "Alice"}, "args": [], "working_directory": "", "timeout": 30,
-    "retry_lost": False, "exit_code": 0, "error": None,
+OUTCOME: dict[str, Any] = {
+    "stdout": "Processing complete.\n", "stderr": "", "stdout_truncated": False, "stderr_truncated": False, "stdout_omitted_bytes": 0,
+    "stderr_omitted_bytes": 0, "exit_code": 0, "execution_time": 0.07523, "return_value": {"statusCode": 200, "body": "Hello, Alice!"},
+    "metrics": {"duration_ms": 75.23, "cpu_time_ms": 68.12, "peak_memory_mb": 42.5}, "artifacts": [], "artifacts_truncated": False,
+    "error": None,
 }  # fmt: skip
-EXECUTION_ITEM = {**STATUS, "language": "python", "exit_code": 0, "execution_time": 0.07523}
+EXECUTION: dict[str, Any] = {
+    **STATUS, "language": "python", "code": CODE, "event": {"name": "Alice"}, "stdin": None, "args": [], "env_vars": [],
+    "working_directory": "", "timeout": 30, "retry_lost": False, **OUTCOME,
+}  # fmt: skip
+EXECUTION_ITEM = {**STATUS, "language": "python", "exit_code": 0}
 FILE = {"path": "data/input.csv", "size": 1024, "modified_at": "2026-01-06T10:04:00Z", "mime_type": "text/csv"}
 TIMES = {"created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z"}
 BASIC = {

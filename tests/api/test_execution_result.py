@@ -32,12 +32,21 @@ def test_it_uses_the_words_of_the_quickstart(api: Api, stored: str, word: str) -
     assert body["status"] == word
 
 
-def test_before_the_end_everything_but_the_output_is_null(api: Api) -> None:
-    execution = ExecutionFactory(session__project=api.project)
-    body = api.get(f"/executions/{execution.pk}/result").json()
-    for name in ("exit_code", "execution_time", "return_value", "metrics", "error"):
-        assert body[name] is None, name
-    assert (body["stdout"], body["stderr"], body["artifacts"]) == ("", "", [])
+OUTPUT = {"stdout", "stderr", "stdout_truncated", "stderr_truncated", "stdout_omitted_bytes", "stderr_omitted_bytes"}
+
+
+@pytest.mark.parametrize("where", ["/result", ""])
+@pytest.mark.parametrize("stored", ["pending", "running"])
+def test_before_the_end_everything_but_the_output_is_null(api: Api, stored: str, where: str) -> None:
+    execution = ExecutionFactory(session__project=api.project, status=stored)
+    body = api.get(f"/executions/{execution.pk}{where}").json()
+    assert {name for name in KEYS if body[name] is not None} == {"execution_id", "status", *OUTPUT}
+    assert (body["stdout"], body["stderr"], body["stdout_truncated"], body["stdout_omitted_bytes"]) == (
+        "",
+        "",
+        False,
+        0,
+    )
 
 
 @pytest.mark.parametrize(
