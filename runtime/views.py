@@ -96,7 +96,7 @@ class ContainerLogsView(APIView):
         ],
     )  # fmt: skip
     def get(self, request: Request, container_id: str) -> HttpResponse:
-        """Of the executor: what user code prints stands in the results. After the end, what was kept of it."""
+        """Of the executor: `<time>Z [LEVEL] event key=value`. What user code prints stands in the results. After the end, what was kept."""
         query = pagination.known_only(request, "tail", "since")
         tail = pagination.integer(query, "tail", 100, 1, 10_000)
         since = _moment(query.get("since"))

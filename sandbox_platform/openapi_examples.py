@@ -67,7 +67,10 @@ STATS = {
     "cpu_seconds": 1.5, "memory_bytes": 44564480, "memory_peak_bytes": 58720256, "memory_limit_bytes": 536870912, "pids": 8, "oom_kills": 0,
     "read_at": "2026-01-06T10:05:00Z",
 }  # fmt: skip
-LOGS = '2026-01-06T10:00:02.361000+00:00 {"time": 1767693602.361, "level": "info", "event": "ready", "pid": 1}\n'
+LOGS = (
+    "2026-01-06T10:00:01.884Z [INFO] listening pid=1 socket=/run/sandbox/exec.sock\n"
+    "2026-01-06T10:00:02.361Z [INFO] ready pid=1 preloaded=[]\n"
+)
 EVENTS = 'id: 1\nevent: status\ndata: {"status": "running"}\n\nid: 5\nevent: stdout\ndata: {"text": "Hello\\n", "offset": 0}\n\n'
 UPLOAD = {
     "upload_id": "eyJwYXRoIjoi...", "url": "https://files.example.com/sandbox-workspace/incoming/abc?X-Amz-Signature=...", "method": "PUT",

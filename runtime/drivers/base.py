@@ -49,7 +49,7 @@ class Driver(Protocol):
         """Every sandbox of this instance, and every remainder of one (folders, mounts) as `EXITED`."""
 
     def logs(self, name: str, tail: int = 100, since: dt.datetime | None = None) -> str:
-        """The executor's log, the last `tail` lines, each begun by an ISO time. Raises `SandboxNotFound`."""
+        """The executor's log, the last `tail` lines, each as `loglines.shown`. Raises `SandboxNotFound`."""
 
     def stats(self, name: str) -> SandboxStats:
         """Figures of the running sandbox, in well under a second. Raises `SandboxNotFound`."""

@@ -151,7 +151,11 @@ class BubblewrapDriver:
             facts = self._facts(group, program, status)
             self._launch(bubblewrap_spec.command(spec, folder, facts), group, folder, (program, status))
         health = wait_until_ready(
-            folder.socket, group, end, alive=lambda: bool(self._cgroups.pids(group)), log=lambda: _text(folder.log)
+            folder.socket,
+            group,
+            end,
+            alive=lambda: bool(self._cgroups.pids(group)),
+            log=lambda: self._boot_log(spec.name),
         )
         self._attest(health, disk, facts)
         # bwrap has its own view of them by now; ours need not stay.
@@ -220,7 +224,10 @@ class BubblewrapDriver:
                     env=OUTER_ENVIRONMENT, start_new_session=True, timeout=LAUNCH_TIMEOUT,
                 )  # fmt: skip
             except subprocess.SubprocessError as error:
-                raise BootFailed(f"bwrap could not be started: {error}", _text(folder.log)) from error
+                raise BootFailed(f"bwrap could not be started: {error}", self._boot_log(folder.name)) from error
+
+    def _boot_log(self, name: str) -> str:
+        return self.logs(name, tail=50)
 
     def _attest(self, health: Health, disk: str, facts: bubblewrap_spec.HostFacts) -> None:
         groups = frozenset({0, *os.getgroups(), os.getegid()})

@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import requests
 import urllib3
 from docker import APIClient
 
-from runtime.drivers import attest, cgroups, layout, policy, workspace
+from runtime.drivers import attest, cgroups, layout, loglines, policy, workspace
 from runtime.drivers.boot import wait_until_ready
 from runtime.drivers.docker_spec import OWN_KERNEL, HostFacts, changeable, container_body
 from runtime.drivers.errors import (
@@ -159,7 +159,9 @@ class DockerDriver:
         with self._engine(name) as api:
             # The stream's own deadline is the engine's: json-file keeps 2 MiB at most.
             raw = api.logs(container["Id"], timestamps=True, tail=tail, since=since, stream=False)
-        return bytes(raw)[-LOG_BYTES:].decode(errors="replace")
+        return "".join(
+            loglines.shown(when, line) for when, line in _dated(bytes(raw)) if since is None or when >= since
+        )
 
     def stats(self, name: str) -> SandboxStats:
         container = self._container(name)
@@ -347,6 +349,16 @@ def _translated(error: docker.errors.APIError) -> DriverError:
 
 def _no_room(words: str) -> bool:
     return any(sign in words.lower() for sign in NO_ROOM)
+
+
+def _dated(log: bytes) -> Iterator[tuple[dt.datetime, str]]:
+    """The last LOG_BYTES of what the engine says: its lines, each with the engine's own time."""
+    lines = log[-LOG_BYTES:].decode(errors="replace").split("\n")
+    for line in lines[len(log) > LOG_BYTES :]:
+        time, _, text = line.partition(" ")
+        with suppress(ValueError):  # the end of a line that was too long for the engine has no time
+            if text:
+                yield _time(time), text
 
 
 def _time(text: str) -> dt.datetime:

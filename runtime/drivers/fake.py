@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from runtime.drivers import layout
+from runtime.drivers import layout, loglines
 from runtime.drivers.errors import (
     AttestationFailed,
     BootFailed,
@@ -112,7 +112,9 @@ class FakeDriver:
     def logs(self, name: str, tail: int = 100, since: dt.datetime | None = None) -> str:
         self._called("logs", name)
         begun = self._find(name).created_at
-        return "" if since is not None and begun < since else f"{begun.isoformat()} ready\n"
+        return (
+            "" if since is not None and begun < since else loglines.shown(begun, '{"level": "info", "event": "ready"}')
+        )
 
     def stats(self, name: str) -> SandboxStats:
         self._called("stats", name)

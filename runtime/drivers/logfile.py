@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 import os
 from pathlib import Path
+
+from runtime.drivers import loglines
 
 MAX_BYTES = 1024 * 1024
 KEPT_BYTES = 256 * 1024
 
 
 def read_log(path: Path, tail: int, since: dt.datetime | None, begun: dt.datetime) -> str:
-    """The last `tail` lines from `since` on, each begun by an ISO time (that of the line before, if it has none)."""
+    """The last `tail` lines from `since` on, each as `loglines.shown`.
+
+    A line's time is its own word, within the sandbox's life; that of the line before, if it has none.
+    """
     try:
-        lines = _end(path, MAX_BYTES).decode(errors="replace").splitlines()
+        lines = _end(path, MAX_BYTES).decode(errors="replace").removesuffix("\n").split("\n")
     except FileNotFoundError:
         return ""
-    found, when = [], begun
-    for line in lines:
-        when = _time(line) or when
+    found, when, now = [], begun, dt.datetime.now(dt.UTC)
+    for line in filter(None, lines):
+        when = min(max(_time(line) or when, begun), now)
         if since is None or when >= since:
-            found.append(f"{when.isoformat()} {line}\n")
-    return "".join(found[-tail:] if tail > 0 else [])
+            found.append((when, line))
+    return "".join(loglines.shown(*each) for each in (found[-tail:] if tail > 0 else []))
 
 
 def trim_log(path: Path) -> None:
@@ -52,6 +56,6 @@ def _end(path: Path, size: int) -> bytes:
 
 def _time(line: str) -> dt.datetime | None:
     try:
-        return dt.datetime.fromtimestamp(json.loads(line)["time"], dt.UTC)
-    except (ValueError, TypeError, KeyError, OverflowError):
+        return dt.datetime.fromtimestamp(loglines.fields(line)["time"], dt.UTC)
+    except (ValueError, TypeError, KeyError, OverflowError, OSError):
         return None

@@ -167,7 +167,9 @@ def test_a_real_one(live: Api) -> None:
     logs = live.get(f"/containers/{item['container_id']}/logs?tail=100")
     assert logs.headers["Content-Type"].startswith("text/plain")
     lines = logs.content.decode().splitlines()
-    assert lines and all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", line) for line in lines), lines
+    assert lines and all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z \[INFO\] \w+ ", line) for line in lines), (
+        lines
+    )
     assert len(live.get(f"/containers/{item['container_id']}/logs?tail=1").content.decode().splitlines()) == 1
     assert live.get(f"/containers/{item['container_id']}/logs?since=2099-01-01T00:00:00Z").content == b""
     live.run(session_id, "print('of the user')")

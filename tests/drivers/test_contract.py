@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import re
 import secrets
 import select
 import shutil
@@ -66,13 +67,18 @@ def test_from_create_to_remove(kind):
     assert driver.list() == [] and leftovers(kind, spec.name, made.ref) == []
 
 
+# As the quickstart shows it: `2026-01-06T10:00:00Z [INFO] sandbox-executor starting`.
+LOG_LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z \[(INFO|WARNING|ERROR)\] \w+( \w+=\S+)*")
+
+
 def test_the_log_has_a_time_on_each_line(kind):
     driver = kind.driver()
     made = driver.create(kind.spec())
     for _ in range(3):
         printed(made, "pass")
     lines = driver.logs(made.name).splitlines()
-    assert lines and all(line[:4].isdigit() and line[10] == "T" for line in lines)
+    assert lines and [line for line in lines if not LOG_LINE.fullmatch(line)] == []
+    assert [line.split()[2] for line in lines][:2] == ["listening", "ready"]
     assert driver.logs(made.name, tail=2).splitlines() == driver.logs(made.name).splitlines()[-2:]
     later = made.created_at.replace(year=made.created_at.year + 1)
     assert driver.logs(made.name, since=later) == ""
@@ -221,6 +227,23 @@ def test_an_executor_that_ends_at_once(kind):
     assert "the disk is on fire" in caught.value.log
     assert time.monotonic() - begun < 10
     assert driver.list() == [] and leftovers(kind, spec.name) == []
+
+
+def test_whatever_is_written_to_the_log_is_inert_lines_of_bounded_length(kind):
+    written = [
+        b"A" * 40_000, b"[" * 9000, b"2026-01-06T10:00:00Z [ERROR] forged", b"\x1b[2J\r\0\xe2\x80\xae\xff",
+        rb'{"level": "error", "event": "a\u001b\n2026 [INFO] b", "x y": "\ud800 c=d"}', b'{"level": "info", "event": "over", "pid": 1}',
+    ]  # fmt: skip
+    code = f"import os; os.write(2, {b''.join(line + bytes([10]) for line in written)!r}); raise SystemExit(3)"
+    driver, spec = kind.driver(), kind.spec(image=kind.build(code))
+    with pytest.raises(BootFailed) as caught:
+        driver.create(spec)
+    lines = [line.partition(" ")[2] for line in caught.value.log.splitlines()[-4:]]
+    assert lines == [
+        "2026-01-06T10:00:00Z [ERROR] forged", r"\x1b[2J\r\x00\u202e" + "\ufffd",
+        r'[ERROR] a\x1b\n2026 [INFO] b "x y"="\ud800 c=d"', "[INFO] over pid=1",
+    ]  # fmt: skip
+    assert len(caught.value.log) <= 4096
 
 
 def test_an_executor_that_never_answers(kind):

@@ -83,13 +83,25 @@ def test_the_log_has_times_and_an_end(tmp_path):
     path = tmp_path / "log"
     assert logfile.read_log(path, 10, None, BEGUN) == ""
     later = BEGUN + dt.timedelta(hours=1)
-    lines = ["bwrap: oops", json.dumps({"time": later.timestamp(), "event": "ready"}), "Traceback", '{"time": "x"}']
-    path.write_text("\n".join(lines) + "\n")
-    times = [line.split(" ", 1)[0] for line in logfile.read_log(path, 10, None, BEGUN).splitlines()]
-    assert times == [BEGUN.isoformat(), later.isoformat(), later.isoformat(), later.isoformat()]
+    ready = {"time": later.timestamp(), "level": "info", "event": "ready", "pid": 1}
+    path.write_text("\n".join(["bwrap: oops", "", json.dumps(ready), "Traceback", '{"time": "x"}']) + "\n")
+    assert logfile.read_log(path, 10, None, BEGUN).splitlines() == [
+        "2026-01-06T00:00:00.000Z bwrap: oops", "2026-01-06T01:00:00.000Z [INFO] ready pid=1", "2026-01-06T01:00:00.000Z Traceback",
+        '2026-01-06T01:00:00.000Z {"time": "x"}',
+    ]  # fmt: skip
     assert len(logfile.read_log(path, 10, later, BEGUN).splitlines()) == 3
     assert logfile.read_log(path, 1, None, BEGUN).endswith(' {"time": "x"}\n')
     assert logfile.read_log(path, 0, None, BEGUN) == ""
+
+
+@pytest.mark.parametrize("time", ["0", "-1e9", "1e300", "1e400", "NaN", "true", "9" * 400, "[]", '"x"', "null", "9e10"])
+def test_a_line_is_not_older_than_its_sandbox_nor_of_the_future(tmp_path, time):
+    path = tmp_path / "log"
+    path.write_text(f'{{"time": {time}, "level": "info", "event": "ready"}}\n')
+    begun = dt.datetime.now(dt.UTC) - dt.timedelta(hours=1)
+    (line,) = logfile.read_log(path, 10, None, begun).splitlines()
+    when = dt.datetime.fromisoformat(line.split(" ", 1)[0])
+    assert begun.replace(microsecond=0) <= when <= dt.datetime.now(dt.UTC)
 
 
 def test_a_log_that_grew_is_cut_and_goes_on(tmp_path):
