@@ -32,7 +32,7 @@ from sandbox_platform.auth import key_of
 from sandbox_platform.errors import ApiError, invalid
 from sandbox_platform.middleware import request_id_of
 from sandbox_platform.openapi import IDEMPOTENCY_KEY, LIMIT, OFFSET, PREFER, WAIT, operation, shown
-from sandbox_platform.openapi_examples import OUTCOME
+from sandbox_platform.openapi_examples import RESULT
 from sandbox_platform.prefer import MAXIMUM, retry_after, wait_seconds, waiting_place
 from sandbox_platform.renderers import AnyAccept
 from sessions_app import views as sessions
@@ -53,7 +53,6 @@ SUBMITTED_EXAMPLE = {
     "status": "submitted",
     "submitted_at": "2026-01-06T10:05:00Z",
 }
-RESULT_EXAMPLE = {"execution_id": "exec_20260106_abc12345k3v9x2q7", "status": "success", **OUTCOME}
 
 
 def find(request: Request, execution_id: str) -> Execution:
@@ -226,7 +225,7 @@ class ResultView(APIView):
     """GET /executions/{id}/result."""
 
     @operation("get_execution_result", "Get execution result", tag="executions", responses={200: ResultOut},
-               errors=["ExecutionNotFound"], parameters=[WAIT], examples=[shown("Success", RESULT_EXAMPLE)])  # fmt: skip
+               errors=["ExecutionNotFound"], parameters=[WAIT], examples=[shown("Success", RESULT)])  # fmt: skip
     def get(self, request: Request, execution_id: str) -> Response:
         """Before the end: what output there is so far."""
         return waited(request, execution_id, result_of)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 RESOURCES = {"cpu": "1", "memory": "512Mi", "disk": "1Gi"}
@@ -33,6 +34,7 @@ OUTCOME: dict[str, Any] = {
     "metrics": {"duration_ms": 75.23, "cpu_time_ms": 68.12, "peak_memory_mb": 42.5}, "artifacts": [], "artifacts_truncated": False,
     "error": None,
 }  # fmt: skip
+RESULT = {"execution_id": EXECUTION_ID, "status": "success", **OUTCOME}
 EXECUTION: dict[str, Any] = {
     **STATUS, "language": "python", "code": CODE, "event": {"name": "Alice"}, "stdin": None, "args": [], "env_vars": [],
     "working_directory": "", "timeout": 30, "retry_lost": False, **OUTCOME,
@@ -63,15 +65,20 @@ CONTAINER = {
     "limits_enforced": ENFORCED, "created_at": "2026-01-06T10:00:00Z", "started_at": "2026-01-06T10:00:02Z", "ended_at": None,
     "uptime_seconds": 300,
 }  # fmt: skip
-STATS = {
-    "cpu_seconds": 1.5, "memory_bytes": 44564480, "memory_peak_bytes": 58720256, "memory_limit_bytes": 536870912, "pids": 8, "oom_kills": 0,
-    "read_at": "2026-01-06T10:05:00Z",
-}  # fmt: skip
+STATS = {"cpu_seconds": 1.5, "memory_bytes": 44564480, "memory_peak_bytes": 58720256, "pids": 8, "oom_kills": 0}
 LOGS = (
     "2026-01-06T10:00:01.884Z [INFO] listening pid=1 socket=/run/sandbox/exec.sock\n"
     "2026-01-06T10:00:02.361Z [INFO] ready pid=1 preloaded=[]\n"
 )
-EVENTS = 'id: 1\nevent: status\ndata: {"status": "running"}\n\nid: 5\nevent: stdout\ndata: {"text": "Hello\\n", "offset": 0}\n\n'
+EVENTS = "retry: 1000\n\n" + "".join(
+    f"id: {number}\nevent: {event}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n"
+    for number, event, data in (
+        (1, "status", {**STATUS, "status": "running", "completed_at": None, "attempt": 1}),
+        (21 * 2**46 + 1, "stdout", {"text": OUTCOME["stdout"], "offset": 0}),
+        (21 * 2**46 + 2, "status", {**STATUS, "attempt": 1}),
+        (21 * 2**46 + 3, "result", RESULT),
+    )
+)
 UPLOAD = {
     "upload_id": "eyJwYXRoIjoi...", "url": "https://files.example.com/sandbox-workspace/incoming/abc?X-Amz-Signature=...", "method": "PUT",
     "headers": {}, "expires_at": "2026-01-06T10:20:00Z",
@@ -93,7 +100,7 @@ WHAT_COMES: dict[str, dict[str, Any]] = {
     "get_execution_status": {"Completed": STATUS},
     "cancel_execution": {"Cancelled": CANCELLED},
     "list_executions": {"One": {"executions": [EXECUTION_ITEM], "total": 1}},
-    "stream_execution_events": {"Running": EVENTS},
+    "stream_execution_events": {"To the end": EVENTS},
     "create_upload_url": {"For 15 minutes": UPLOAD},
     "list_files": {"One": {"files": [FILE], "total": 1, "truncated": False}},
     "complete_upload": {"Stored": {"path": "data/large.csv", "size": 1073741824}},
@@ -112,6 +119,32 @@ HEADERS = {
     "Retry-After": "Seconds to wait before the next try.",
     "Location": "The path of what was made.",
     "WWW-Authenticate": "How to authenticate.",
+    "Preference-Applied": "`wait=N`, where it was waited for.",
+    "Idempotent-Replayed": "`true` where this is the first answer again.",
+    "ETag": "Changes with the file.",
+    "Last-Modified": "When the file was changed.",
+    "Content-Disposition": "An attachment, and the file's name.",
+    "Accept-Ranges": "`bytes`.",
+    "Content-Range": "Which bytes of how many these are; after a 416, how many there are.",
+}
+OF_FILES = ("ETag", "Last-Modified", "Content-Disposition", "Accept-Ranges")
+# What an answer carries beyond X-Request-ID: by status, by a parameter of the operation, by operation and status.
+BY_STATUS = {
+    "201": ("Location",),
+    "307": ("Location",),
+    "401": ("WWW-Authenticate",),
+    "416": ("Content-Range",),
+    "503": ("Retry-After",),
+}
+BY_PARAMETER = {
+    "Prefer": ("Preference-Applied", "Retry-After"),
+    "wait": ("Retry-After",),
+    "Idempotency-Key": ("Idempotent-Replayed",),
+}
+BY_OPERATION = {
+    "download_file 200": OF_FILES,
+    "download_file 206": (*OF_FILES, "Content-Range"),
+    "download_file 304": OF_FILES,
 }
 
 
@@ -129,8 +162,10 @@ def add(operation: dict[str, Any]) -> None:
         content = answer.get("content", {})
         if status.startswith("2") and content:
             _put(next(iter(content.values())), WHAT_COMES.get(named, {}))
-        also = {"503": "Retry-After", "201": "Location", "401": "WWW-Authenticate"}.get(status)
-        for header in ["X-Request-ID", *([also] if also else [])]:
+        also = [*BY_STATUS.get(status, ()), *BY_OPERATION.get(f"{named} {status}", ())]
+        if status.startswith("2"):
+            also += [header for one in operation.get("parameters", []) for header in BY_PARAMETER.get(one["name"], ())]
+        for header in ["X-Request-ID", *also]:
             answer.setdefault("headers", {}).setdefault(header, {"$ref": f"#/components/headers/{header}"})
 
 

@@ -22,6 +22,13 @@ from sessions_app.views import await_start, find, not_found
 
 # Seconds that a file operation waits for a session that is still being created.
 START_WAIT = 30
+CONDITIONS = {
+    "Range": "One range: `bytes=0-99`, answered by 206. Several are answered by the whole file.",
+    "If-Range": "An ETag, or a time as `Last-Modified` gave it: the range only if the file is still that one, else the whole file.",
+    "If-None-Match": "ETags: 304 if the file still has one of them.",
+    "If-Modified-Since": "304 if the file is no newer. Not looked at beside `If-None-Match`.",
+    "If-Match": "ETags: 412 unless the file has one of them.",
+}
 
 
 def started(request: Request, session_id: str, live: bool = False) -> Session:
@@ -77,10 +84,15 @@ class FileView(APIView):
 
     @operation(
         "download_file", "Download a file", tag="files",
-        responses={**BINARY, 307: OpenApiResponse(description="To a URL that gives the file for five minutes.")},
+        responses={
+            **BINARY,
+            (206, "application/octet-stream"): OpenApiResponse(OpenApiTypes.BINARY, description="The range that was asked for."),
+            304: OpenApiResponse(description="The file is as `If-None-Match` or `If-Modified-Since` knows it."),
+            307: OpenApiResponse(description="To a URL that gives the file for five minutes."),
+        },
         errors=["SessionNotFound", "FileNotFound", "RuntimeUnavailable", "PreconditionFailed", "RangeNotSatisfiable"],
         parameters=[
-            OpenApiParameter("Range", str, OpenApiParameter.HEADER, description="One range: `bytes=0-99`."),
+            *(OpenApiParameter(name, str, OpenApiParameter.HEADER, description=words) for name, words in CONDITIONS.items()),
             OpenApiParameter("redirect", bool, description=(
                 "Absent: a 307 to S3 for files above 10 MiB whose copy there is current, where the service keeps files in S3. "
                 "`true`: a 307 wherever there is a current copy, of any size and in any storage. `false`: always streamed."

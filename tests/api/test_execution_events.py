@@ -38,6 +38,8 @@ def test_of_one_that_is_done(api: Api) -> None:
     found = events(api.get(f"/executions/{execution.pk}/events"))
     assert [kind for _, kind, _ in found] == ["status", "stdout", "stderr", "status", "result"]
     assert [data["status"] for _, kind, data in found if kind == "status"] == ["running", "completed"]
+    stands = {**api.get(f"/executions/{execution.pk}/status").json(), "attempt": 1}
+    assert [data for _, kind, data in found if kind == "status"] == [{**stands, "status": "running"}, stands]
     assert found[1][2] == {"text": "é1", "offset": 0}
     assert found[-1][2] == api.get(f"/executions/{execution.pk}/result").json()
 

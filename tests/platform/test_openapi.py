@@ -12,6 +12,8 @@ from django.test import Client
 from drf_spectacular.validation import validate_schema
 from jsonschema import Draft202012Validator
 
+from executions_app.services.events import Position
+from sandbox_platform import openapi_examples
 from sandbox_platform.errors import KINDS
 
 OPERATIONS = {
@@ -59,19 +61,21 @@ def test_json_and_yaml_say_the_same(document: dict[str, Any]) -> None:
 
 
 def as_json_schema(schema: Any) -> Any:
-    """OpenAPI 3.0's `nullable` in the words of JSON Schema."""
+    """OpenAPI 3.0's `nullable` in the words of JSON Schema. What has named fields has no others."""
     if isinstance(schema, list):
         return [as_json_schema(one) for one in schema]
     if not isinstance(schema, dict):
         return schema
     plain = {name: as_json_schema(value) for name, value in schema.items() if name != "nullable"}
+    if isinstance(plain.get("properties"), dict):
+        plain.setdefault("additionalProperties", False)
     return {"anyOf": [plain, {"type": "null"}]} if schema.get("nullable") is True else plain
 
 
 def test_every_operation_has_examples_that_are_what_they_show(document: dict[str, Any]) -> None:
     components = as_json_schema(document["components"])
     # A form of parts has no JSON, a file's bytes are anything, and nothing is nothing.
-    without = {"upload_file request", "download_file 200", "download_file 307"}
+    without = {"upload_file request", "download_file 200", "download_file 206"}
     for _, _, operation in operations(document):
         bodies = {"request": operation.get("requestBody", {}), **operation["responses"]}
         for name, body in bodies.items():
@@ -84,10 +88,52 @@ def test_every_operation_has_examples_that_are_what_they_show(document: dict[str
                     assert not errors, f"{where}: {errors[0].message} at {list(errors[0].absolute_path)}"
 
 
+def test_a_field_that_no_answer_has_would_be_found(document: dict[str, Any]) -> None:
+    schema = {"$ref": "#/components/schemas/ExecutionItem", "components": as_json_schema(document["components"])}
+    item = {**openapi_examples.EXECUTION_ITEM}
+    assert not list(Draft202012Validator(schema).iter_errors(item))
+    assert list(Draft202012Validator(schema).iter_errors({**item, "execution_time": 0.1}))
+
+
+def test_the_example_of_a_stream_is_one_that_the_service_sends(document: dict[str, Any]) -> None:
+    components = as_json_schema(document["components"])
+    retry, *frames = openapi_examples.EVENTS.removesuffix("\n\n").split("\n\n")
+    assert retry == "retry: 1000"
+    at = Position()
+    for frame, stage in zip(frames, (1, 1, 2, 3), strict=True):
+        fields = dict(line.split(": ", 1) for line in frame.splitlines())
+        data = json.loads(fields["data"])
+        if fields["event"] == "stdout":
+            assert set(data) == {"text", "offset"}
+            at.stdout += len(data["text"].encode())
+        else:
+            name = {"status": "StatusOut", "result": "ResultOut"}[fields["event"]]
+            assert fields["event"] == "result" or data.pop("attempt") == 1
+            schema = {"$ref": f"#/components/schemas/{name}", "components": components}
+            assert not list(Draft202012Validator(schema).iter_errors(data))
+        at.stage = stage
+        assert int(fields["id"]) == at.id()
+
+
+def test_a_download_names_its_conditions_and_what_they_lead_to(document: dict[str, Any]) -> None:
+    (download,) = [one for _, _, one in operations(document) if one["operationId"] == "download_file"]
+    names = {parameter["name"] for parameter in download["parameters"]}
+    assert {"Range", "If-Range", "If-None-Match", "If-Modified-Since", "If-Match"} <= names
+    assert {"200", "206", "304", "307", "412", "416"} <= set(download["responses"])
+    assert {"ETag", "Content-Disposition", "Content-Range"} <= set(download["responses"]["206"]["headers"])
+
+
+def test_the_kinds_of_runtime_are_those_that_the_filter_takes(document: dict[str, Any]) -> None:
+    (listing,) = [one for _, _, one in operations(document) if one["operationId"] == "list_containers"]
+    (kinds,) = [one["schema"]["enum"] for one in listing["parameters"] if one["name"] == "runtime_type"]
+    assert set(kinds) == {"docker", "bubblewrap", "kubernetes"}
+
+
 def test_what_answers_carry_in_headers_is_described(document: dict[str, Any]) -> None:
     for _, _, operation in operations(document):
         for status, answer in operation["responses"].items():
             assert "X-Request-ID" in answer["headers"]
+            assert {name for name in answer["headers"]} <= set(document["components"]["headers"])
             if status == "503":
                 assert "Retry-After" in answer["headers"]
 
