@@ -46,8 +46,18 @@ with it: nothing gets out, but nothing goes on either. So its limits inside come
 What remains with Debian's version, of 2022: user code may read `environ`, `maps` and `fd` of the executor in /proc, where nothing secret
 is (the environment is PATH, LANG and HOME). Its tmpfs has no limit of files where a workspace is one; ext4 workspaces have.
 
-`make gvisor` runs the drivers' contract suite with it: all 45 tests for Docker. It is no part of CI, since this version is slow and old:
-run it each night, and before a release.
+Its contract suite (`make gvisor`, `tests/drivers/test_contract.py`) is the others', test for test. Five of them ask for something else:
+
+| test | elsewhere | with gVisor | because |
+|---|---|---|---|
+| `test_memory` | the run ends as `oom`, counted in `oom_kills` | the run gets a MemoryError, nothing is counted | one process reaches its own limit first; the cgroup's would end the sandbox with all its runs |
+| `test_other_limits_while_it_runs` | cpu and memory change | `RuntimeUnsupported` | the sandbox has counted what it has at its start; such sessions start cold |
+| `test_disk_and_inodes`, tmpfs | the number of files is limited | it is not; their bytes are | its tmpfs knows no such limit; the files' names are memory of the sandbox, which is limited |
+| `test_the_executor_can_not_be_touched` | `environ`, `maps` and `fd` of the executor can't be read | they can | this version asks for no right to them; nothing secret is there |
+| `test_system_calls_that_are_refused` | EPERM, ENOSYS and, for socket families, EAFNOSUPPORT | EPERM for all, ENOSYS for `clone3` | the list as it is passed inside has one answer; `clone3` is left to its kernel, which has none |
+
+`make gvisor` runs all of the suite's tests for Docker. It is no part of CI, since this version is slow and old: run it each night, and
+before a release.
 """
 
 
