@@ -48,13 +48,16 @@ is (the environment is PATH, LANG and HOME). Its tmpfs has no limit of files whe
 
 Its contract suite (`make gvisor`, `tests/drivers/test_contract.py`) is the others', test for test. Five of them ask for something else:
 
-| test | elsewhere | with gVisor | because |
-|---|---|---|---|
-| `test_memory` | the run ends as `oom`, counted in `oom_kills` | the run gets a MemoryError, nothing is counted | one process reaches its own limit first; the cgroup's would end the sandbox with all its runs |
-| `test_other_limits_while_it_runs` | cpu and memory change | `RuntimeUnsupported` | the sandbox has counted what it has at its start; such sessions start cold |
-| `test_disk_and_inodes`, tmpfs | the number of files is limited | it is not; their bytes are | its tmpfs knows no such limit; the files' names are memory of the sandbox, which is limited |
-| `test_the_executor_can_not_be_touched` | `environ`, `maps` and `fd` of the executor can't be read | they can | this version asks for no right to them; nothing secret is there |
-| `test_system_calls_that_are_refused` | EPERM, ENOSYS and, for socket families, EAFNOSUPPORT | EPERM for all, ENOSYS for `clone3` | the list as it is passed inside has one answer; `clone3` is left to its kernel, which has none |
+- `test_memory`: elsewhere the run ends as `oom`, counted in `oom_kills`. With gVisor it gets a MemoryError and nothing is counted: one
+  process reaches its own limit first, since the cgroup's would end the sandbox with all its runs.
+- `test_other_limits_while_it_runs`: elsewhere cpu and memory change. With gVisor it is `RuntimeUnsupported`: its kernel counted what it
+  has at its start.
+- `test_disk_and_inodes`, on tmpfs: elsewhere the number of files is limited. With gVisor their bytes are: its tmpfs knows no other limit.
+- `test_the_executor_can_not_be_touched`: elsewhere `environ`, `maps` and `fd` of the executor can't be read. With gVisor they can: this
+  version asks for no right to them, and nothing secret is there.
+- `test_system_calls_that_are_refused`: elsewhere the answers are EPERM, ENOSYS where a program should look for another way, and
+  EAFNOSUPPORT for socket families. With gVisor it is EPERM for all: the list as it is passed inside has one answer. `clone3` is left to
+  its kernel, which has none (ENOSYS).
 
 `make gvisor` runs all of the suite's tests for Docker. It is no part of CI, since this version is slow and old: run it each night, and
 before a release.
