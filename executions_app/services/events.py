@@ -8,6 +8,7 @@ text is cut at whole characters. A new attempt begins with `running` again, and 
 from __future__ import annotations
 
 import codecs
+import re
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from sandbox_platform.renderers import JSONRenderer
 KEEP_ALIVE = 5.0
 # Seconds until a sandbox is asked again that did not answer.
 PAUSE = 0.2
+_LINE_BREAK = re.compile(r"\r\n|\r|\n")
 PENDING, RUNNING, FINAL, RESULT = range(4)
 BITS = 44
 
@@ -157,8 +159,9 @@ class Reader:
                 waiter.wait(min(left, 1.0))
 
     def _frame(self, event: str, data: Any) -> str:
-        text = JSONRenderer().render(data).decode()
-        return f"id: {self.at.id()}\nevent: {event}\ndata: {text}\n\n"
+        # What a run returned is passed on as it is, line breaks between its tokens included: each line is one of the frame.
+        lines = _LINE_BREAK.split(JSONRenderer().render(data).decode())
+        return "".join([f"id: {self.at.id()}\nevent: {event}\n", *(f"data: {line}\n" for line in lines), "\n"])
 
 
 def _whole_characters(data: bytes) -> int:

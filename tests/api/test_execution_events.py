@@ -1,6 +1,7 @@
 """GET /executions/{id}/events."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -17,15 +18,34 @@ class TestCommon(IdQuestions):
     not_found = "ExecutionNotFound"
 
 
+def parse_stream(text: str) -> list[tuple[str, str, str]]:
+    """Last id, type and data of each event that the standard's own algorithm dispatches (HTML, 9.2.6)."""
+    found: list[tuple[str, str, str]] = []
+    last = kind = ""
+    data: list[str] = []
+    for line in re.split(r"\r\n|\r|\n", text):
+        name, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if not line:
+            if data:
+                found.append((last, kind or "message", "\n".join(data)))
+            kind, data = "", []
+        elif name == "id":
+            last = value
+        elif name == "event":
+            kind = value
+        elif name == "data":
+            data.append(value)
+        else:
+            assert name in ("", "retry"), f"a line that is no field: {line!r}"
+    return found
+
+
 def events(answer: Any) -> list[tuple[int, str, Any]]:
     """Id, kind and data of each event of the stream."""
     assert answer.status_code == 200
     assert answer.headers["Content-Type"].startswith("text/event-stream")
-    found = []
-    for frame in answer.getvalue().decode().split("\n\n"):
-        fields = dict(line.split(": ", 1) for line in frame.splitlines() if not line.startswith(":"))
-        if "event" in fields:
-            found.append((int(fields["id"]), fields["event"], json.loads(fields["data"])))
+    found = [(int(last), kind, json.loads(data)) for last, kind, data in parse_stream(answer.getvalue().decode())]
     ids = [number for number, _, _ in found]
     assert ids == sorted(set(ids)), "ids grow"
     return found
@@ -41,6 +61,16 @@ def test_of_one_that_is_done(api: Api) -> None:
     stands = {**api.get(f"/executions/{execution.pk}/status").json(), "attempt": 1}
     assert [data for _, kind, data in found if kind == "status"] == [{**stands, "status": "running"}, stands]
     assert found[1][2] == {"text": "é1", "offset": 0}
+    assert found[-1][2] == api.get(f"/executions/{execution.pk}/result").json()
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n", "\r", "\n\n"], ids=ascii)
+def test_a_result_that_was_written_on_several_lines_is_one_event(api: Api, end: str) -> None:
+    text = f'{{{end}  "id": 1,{end}  "text": "a\\nb: \u2028"{end}}}'
+    execution = ExecutionFactory(session__project=api.project, status="completed", return_value=text)
+    found = events(api.get(f"/executions/{execution.pk}/events"))
+    assert [kind for _, kind, _ in found] == ["status", "status", "result"]
+    assert found[-1][2]["return_value"] == {"id": 1, "text": "a\nb: \u2028"}
     assert found[-1][2] == api.get(f"/executions/{execution.pk}/result").json()
 
 
