@@ -17,7 +17,7 @@ class StrictSerializer(serializers.Serializer):
         """Validated values."""
         if isinstance(data, dict):
             if unknown := [key for key in data if key not in self.fields]:
-                raise serializers.ValidationError({key[:100]: ["unknown field"] for key in unknown[:20]})
+                raise serializers.ValidationError({str(key)[:100]: ["unknown field"] for key in unknown[:20]})
             data = {k: v for k, v in data.items() if v is not None or k in self.nullable or self.fields[k].required}
         return super().to_internal_value(data)
 

@@ -10,7 +10,7 @@ from rest_framework import serializers as drf
 
 from templates_app import resources
 from templates_app.images import names
-from templates_app.models import LANGUAGES, NOT_IN_SPEC, Network, Template, default_languages
+from templates_app.models import LANGUAGES, NOT_IN_SPEC, OCI_RUNTIMES, Network, Template, default_languages
 from templates_app.serializers import ALLOWLIST_NEEDS_HOSTS, NPM_NEEDS_JAVASCRIPT, TemplateIn
 
 BASICS = ("id", "name", "description")
@@ -120,7 +120,7 @@ class TemplateForm(forms.ModelForm):
 
     def clean_oci_runtime(self) -> str:
         """One that is known."""
-        if self.cleaned_data["oci_runtime"] not in ("runc", "runsc"):
+        if self.cleaned_data["oci_runtime"] not in OCI_RUNTIMES:
             raise forms.ValidationError("It must be runc, or runsc for gVisor")
         return self.cleaned_data["oci_runtime"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import yaml
+from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
-from templates_app import curation, versions
-from templates_app.models import NOT_IN_SPEC, Template, TemplateVersion
+from templates_app import curation, plain_yaml, versions
+from templates_app.models import NOT_IN_SPEC, OCI_RUNTIMES, Template, TemplateVersion
 from templates_app.serializers import TemplateIn
 
 # What the API's serializer does not know, but a template in git must say.
@@ -28,7 +28,7 @@ def dump(templates: Iterable[Template]) -> str:
         names = [field.name for field in Template._meta.concrete_fields if field.name not in NOT_IN_SPEC]
         entry = {name: getattr(template, name) for name in names if getattr(template, name) != getattr(fresh, name)}
         entries.append({"id": template.pk, **entry})
-    return yaml.safe_dump(entries, sort_keys=False, allow_unicode=True, width=120)
+    return plain_yaml.dump(entries)
 
 
 def load(text: str, author: Any = None, note: str = "From a file") -> dict[str, list[str]]:
@@ -76,8 +76,8 @@ def _defaults(pk: str) -> dict[str, Any]:
 
 def _parse(text: str) -> list[tuple[str, dict[str, Any]]]:
     try:
-        entries = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        entries = plain_yaml.load(text)
+    except ValueError as error:
         raise Unusable(f"This is not YAML: {error}") from error
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise Unusable("A list of templates is expected: each begins with '- id: ...'")
@@ -89,17 +89,35 @@ def _parse(text: str) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _entry(number: int, entry: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    where = f"Entry {number} ({str(entry.get('id', 'without an id'))[:63]})"
+    pk = entry.get("id", "without an id")
+    where = f"Entry {number} ({pk[:63] if isinstance(pk, str) else 'its id is no text'})"
+    if strange := [key for key in entry if not isinstance(key, str)]:
+        raise Unusable(f"{where}: {strange[0]!r} is no name of a field: put it in quotes")
     more = {}
     for name, kind in MORE.items():
         if name in entry and name not in TemplateIn().fields:
             more[name] = entry.pop(name)
             if type(more[name]) is not kind:
                 raise Unusable(f"{where}: {name} must be of the type {kind.__name__}")
-    amounts = {name: str(entry.pop(name)) for name in ("cpu", "memory", "disk") if name in entry}
+            try:
+                Template._meta.get_field(name).clean(more[name], None)  # type: ignore[union-attr]
+            except ValidationError as error:
+                raise Unusable(f"{where}: {name}: {' '.join(error.messages)}") from None
+    if more.get("oci_runtime", OCI_RUNTIMES[0]) not in OCI_RUNTIMES:
+        raise Unusable(f"{where}: oci_runtime must be {' or '.join(OCI_RUNTIMES)}")
+    amounts = {
+        name: _amount(entry.pop(name), f"{where}: {name}") for name in ("cpu", "memory", "disk") if name in entry
+    }
     data = TemplateIn(data={**entry, **({"default_resources": amounts} if amounts else {})})
     if not data.is_valid():
         words = "; ".join(f"{name}: {errors}" for name, errors in data.errors.items())
         raise Unusable(f"{where}: {words}"[:2000])
     columns = {**data.columns(), **more}
     return columns.pop("id"), columns
+
+
+def _amount(value: Any, where: str) -> str:
+    """`cpu: 1` is as good as `cpu: "1"`."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise Unusable(f"{where} must be an amount, such as '1' or '512Mi'")
+    return str(value)

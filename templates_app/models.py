@@ -15,6 +15,7 @@ SLUG = RegexValidator(
     r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\Z", "Lower-case letters, digits and inner hyphens, 63 at most."
 )
 LANGUAGES = ("python", "javascript", "shell")
+OCI_RUNTIMES = ("runc", "runsc")
 
 
 def default_languages() -> list[str]:

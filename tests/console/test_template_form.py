@@ -120,6 +120,30 @@ def test_what_goes_out_as_yaml_comes_in_again_unchanged(admin):
         ("- id: x\n  name: X\n  npm_packages: [lodash]", "Entry 1 (x): npm_packages"),
         ("- id: x\n  name: X\n  languages: [javascript]\n  npm_packages: ['lodash@latest']", "lodash@latest"),
         ("- id: x\n  name: X\n  cpu: '99'", "Entry 1 (x)"),
+        ("- id: 2001-99-99\n  name: X\n  surprise: 1", "Entry 1 (2001-99-99): surprise"),
+        ("- id: 12\n  name: X", "Entry 1 (its id is no text): id"),
+        ("- id: [x]\n  name: X", "Entry 1 (its id is no text): id"),
+        ("- {id: x, name: y, 5: z}", "Entry 1 (x): 5 is no name of a field"),
+        ("- {id: x, name: y, default_resources: {5: z}}", "Entry 1 (x): default_resources"),
+        ("- {[x]: y}", "not YAML"),
+        ("- id: x\n  name: X\n  cpu: [1]", "Entry 1 (x): cpu must be an amount"),
+        ("- id: x\n  name: X\n  cpu: true", "Entry 1 (x): cpu must be an amount"),
+        ("- id: x\n  name: X\n  cpu: " + "9" * 5000, "Entry 1 (x)"),
+        ("- id: x\n  name: X\n  warm_pool_size: " + "9" * 5000, "warm_pool_size must be of the type int"),
+        ("- id: x\n  name: X\n  warm_pool_size: " + "1:1" * 100_000, "warm_pool_size must be of the type int"),
+        ("- id: x\n  name: X\n  warm_pool_size: -1", "Entry 1 (x): warm_pool_size"),
+        ("- id: x\n  name: X\n  oci_runtime: kata", "oci_runtime must be runc or runsc"),
+        ("- id: x\n  name: X\n  oci_runtime: " + "k" * 33, "Entry 1 (x): oci_runtime"),
+        ("[" * 3000, "nested too deeply"),
+        ("- &a {id: x, name: X}\n- *a", "an alias (*) is not allowed"),
+        ("&a [&b [&c [x, x], *c, *c], *b, *b]", "an alias (*) is not allowed"),
+        ("- {id: x, name: X, disk: &a [*a]}", "an alias (*) is not allowed"),
+        ("- id: !!int ''\n  name: X", "a tag (!) is not allowed"),
+        ("- id: !!timestamp x", "a tag (!) is not allowed"),
+        ("- !!python/object:os.system x", "a tag (!) is not allowed"),
+        ('- id: x\n  name: "\\ud800"', "not YAML"),
+        ('- id: x\n  name: "\\0"', "must not contain NUL"),
+        ("- id: x\n  name: .inf\n  description: .nan\n  cpu: .inf", "Entry 1 (x)"),
         ("- id: x\n  name: X\n  image: python:3.11-slim", "Entry 1 (x): image"),
         ("- id: x\n  name: X\n  base_image: sandbox/x", "Entry 1 (x): base_image"),
         ("- name: X", "Entry 1 (without an id)"),
@@ -127,6 +151,7 @@ def test_what_goes_out_as_yaml_comes_in_again_unchanged(admin):
         ("- id: x\n  name: X\n  warm_pool_size: many", "warm_pool_size must be of the type int"),
         ("", "Choose a file or paste some YAML"),
     ],
+    ids=lambda value: repr(value)[:40],
 )
 def test_yaml_that_is_wrong_says_where_and_changes_nothing(admin, text, words):
     answer = admin.post(IMPORT, {"text": text})
@@ -170,3 +195,13 @@ def test_a_template_that_is_made_while_it_is_imported_is_left_to_who_made_it(db,
     monkeypatch.setattr(exchange.versions, "spec_of", spec_of)
     with pytest.raises(exchange.Unusable, match="mine was made by somebody else"):
         exchange.load("- id: mine\n  name: X")
+
+
+def test_what_yaml_takes_for_a_date_or_a_strange_number_is_text_and_amounts_may_be_numbers(admin):
+    """A template may be called 2001-01-01, and be described by 0x10, 1e5, or 12:30."""
+    words = ["2001-01-01", "0x10", "1e5", "12:30", "0o7", "1_000", ".inf", "007", "="]
+    for word in words:
+        exchange.load(f"- {{id: x, name: {word}, cpu: 0.5, warm_pool_size: 1, figures: yes}}")
+        row = Template.objects.get(pk="x")
+        assert (row.name, row.cpu, row.warm_pool_size, row.figures) == (word, "0.5", 1, True)
+        assert exchange.load(exchange.dump([row]))["unchanged"] == ["x"], word
