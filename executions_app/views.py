@@ -258,17 +258,20 @@ class EventsView(APIView):
 
     @operation(
         "stream_execution_events", "Stream the events of an execution", tag="executions",
-        responses={(200, "text/event-stream"): OpenApiTypes.STR}, errors=["ExecutionNotFound"],
+        responses={(200, "text/event-stream"): OpenApiTypes.STR, 204: None}, errors=["ExecutionNotFound"],
         parameters=[OpenApiParameter("Last-Event-ID", str, OpenApiParameter.HEADER, description="Resume behind this event.")],
         description="Server-Sent Events: `status`, `stdout`, `stderr` and at last `result`, each with an id that grows. The connection "
-        "may end before the result: reconnect with `Last-Event-ID`, as every EventSource does. Works after the end too. A `status` says "
+        "may end before the result: reconnect with `Last-Event-ID`, as every EventSource does. Works after the end too; whoever has "
+        "the `result` already gets 204, which tells an EventSource to come no more. A `status` says "
         "which `attempt` it is: where a lost run is tried again (`retry_lost`), `running` comes again, and the output from its beginning.",
     )  # fmt: skip
     def get(self, request: Request, execution_id: str) -> HttpResponseBase:
-        """It never invents an end: `result` is sent when it is stored."""
+        """200, or 204 where there is nothing more to tell. It never invents an end: `result` is sent when it is stored."""
         pagination.known_only(request)
         execution = find(request, execution_id)
         position = Position.parse(request.headers.get("Last-Event-ID", ""))
+        if position.is_last_of(execution):
+            return Response(status=204, headers={"Cache-Control": "no-store"})
 
         def frames() -> Iterator[str]:
             with waiting_place() as place:

@@ -55,6 +55,10 @@ class Position:
         earlier, stdout = divmod(rest, 1 << BITS)
         return cls(stdout, stderr, stage, earlier + 1) if earlier < drive.MAX_ATTEMPTS else cls()
 
+    def is_last_of(self, execution: Execution) -> bool:
+        """Whether nothing can follow any more."""
+        return execution.done and self.stage == RESULT and self.attempt == execution.attempt
+
     def id(self) -> int:
         """Grows with every event."""
         return ((((self.attempt - 1 << BITS) + self.stdout) << BITS) + self.stderr) * 4 + max(self.stage, 0)

@@ -77,9 +77,17 @@ def test_a_result_that_was_written_on_several_lines_is_one_event(api: Api, end: 
 def test_it_resumes_behind_any_event(api: Api) -> None:
     execution = ExecutionFactory(session__project=api.project, status="failed", stdout=b"1", stderr=b"2")
     whole = events(api.get(f"/executions/{execution.pk}/events"))
-    for place, (number, _, _) in enumerate(whole):
+    for place, (number, _, _) in enumerate(whole[:-1]):
         rest = events(api.get(f"/executions/{execution.pk}/events", **{"Last-Event-ID": str(number)}))
         assert rest == whole[place + 1 :]
+
+
+def test_who_has_all_is_told_to_come_no_more(api: Api) -> None:
+    """An EventSource reconnects after any other answer, at once and for ever."""
+    execution = ExecutionFactory(session__project=api.project, status="completed", stdout=b"1", return_value="0")
+    last, _, _ = events(api.get(f"/executions/{execution.pk}/events"))[-1]
+    answer = api.get(f"/executions/{execution.pk}/events", **{"Last-Event-ID": str(last)})
+    assert (answer.status_code, answer.content) == (204, b"")
 
 
 def test_who_followed_an_attempt_that_was_lost_gets_all_of_the_next(api: Api) -> None:
@@ -92,7 +100,7 @@ def test_who_followed_an_attempt_that_was_lost_gets_all_of_the_next(api: Api) ->
     assert [data["attempt"] for _, kind, data in whole if kind == "status"] == [2, 2]
     assert whole[1][2] == {"text": "short", "offset": 0}
     assert whole[0][0] > Position(stdout=10**13, stderr=10**13, stage=3).id(), "ids grow across attempts"
-    for place, (number, _, _) in enumerate(whole):
+    for place, (number, _, _) in enumerate(whole[:-1]):
         rest = events(api.get(f"/executions/{execution.pk}/events", **{"Last-Event-ID": str(number)}))
         assert rest == whole[place + 1 :]
 

@@ -77,11 +77,11 @@ def test_both_streams_come_as_they_are_written_and_ids_grow(live: Api) -> None:
     assert statuses in (["pending", "running", "completed"], ["running", "completed"])
     assert seen[-1][1:] == ("result", live.get(f"/executions/{execution}/result").json())
     # From behind any event, afterwards: the rest of both streams, byte for byte, and the end.
-    for place, (number, _, _) in enumerate(seen):
+    for place, (number, _, _) in enumerate(seen[:-1]):
         rest = list(stream(live, execution, number))
         for name in ("stdout", "stderr"):
             assert text_of(rest, name) == text_of(seen[place + 1 :], name), number
-        assert [event[1] for event in rest][-1:] == (["result"] if place + 1 < len(seen) else [])
+        assert rest[-1][1] == "result"
 
 
 def test_it_resumes_in_the_middle_of_a_run(live: Api) -> None:
