@@ -13,10 +13,11 @@ from django.db.models import F
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from runtime.drivers.errors import ExecutorError, ExecutorProtocolError, ExecutorRefused
+from runtime.drivers.errors import DriverError, ExecutorError, ExecutorRefused, ExecutorUnavailable
 from runtime.drivers.executor_client import ExecutorClient
 from runtime.drivers.executor_client.protocol import FileEntry
-from runtime.models import ContainerStatus
+from runtime.models import Container, ContainerStatus
+from runtime.services import containers
 from sandbox_platform import processes
 from sandbox_platform.errors import ApiError
 from sandbox_platform.queue import Queue, enqueue
@@ -29,10 +30,9 @@ from sessions_app.services.workspace import check_path, client_of
 log = structlog.get_logger(__name__)
 # Seconds.
 MOST_BETWEEN_TRIES = 60
-# Seconds that a sandbox which should be there may be silent before it counts as gone.
-SILENCE = 15
 # Files that are made safe together, and the threads that read them: downloads of the session want to be served meanwhile.
 BATCH, THREADS = 50, 2
+UP = (ContainerStatus.RUNNING, ContainerStatus.WARM)
 
 
 class Unsettled(Exception):
@@ -59,24 +59,31 @@ def pay(session_id: str) -> None:
 
 
 def _work(debt: StorageDebt) -> None:
-    session = Session.objects.select_related("container").get(pk=debt.session_id)
+    session = Session.objects.select_related("container__node").get(pk=debt.session_id)
     if debt.what == Owed.ERASE or session.purge:
         saved.erase(session.pk)
         return
     container = session.container
     if container is None or not container.socket or session.released_at:
         return
-    there = container.status in (ContainerStatus.RUNNING, ContainerStatus.WARM)
     try:
         sync(session.pk, client_of(session), settled=session.ended)
     except ExecutorError as error:
-        silent = timezone.now() - debt.since > dt.timedelta(seconds=SILENCE)
         # One that answers is there, however badly it answers: its files wait for as long as any others.
-        answers = isinstance(error, ExecutorProtocolError)
-        if debt.what == Owed.SAVE and there and (answers or not silent):
+        if not isinstance(error, ExecutorUnavailable) or not _gone(container):
             raise
         # A sandbox that is gone has nothing more to give; what was copied after its runs is there.
         log.warning("workspace_gone", session=session.pk, error=str(error))
+
+
+def _gone(container: Container) -> bool:
+    """Whether the sandbox is dead by its engine's word: being slow, or hanging up, is no sign of it."""
+    if container.status in UP:
+        try:
+            containers.look(container)
+        except DriverError as error:
+            log.warning("look_failed", container=container.name, error=str(error))
+    return Container.objects.filter(pk=container.pk).exclude(status__in=UP).exists()
 
 
 def _strike_out(debt: StorageDebt) -> bool:
@@ -104,7 +111,8 @@ def _postpone(debt: StorageDebt, error: Exception) -> None:
     if debt.what == Owed.SAVE and timezone.now() - debt.since > patience:
         with transaction.atomic():
             row.update(lost_at=Now())
-            detail = "; not all of its files could be saved, the storage did not take them in time"
+            who = "its sandbox did not give" if isinstance(error, ExecutorError) else "the storage did not take"
+            detail = f"; not all of its files could be saved, {who} them in time"
             session = Session.objects.get(pk=debt.pk)
             Session.objects.filter(pk=debt.pk).update(status_detail=session.status_detail[:1900] + detail)
             enqueue(Queue.LIFECYCLE, "sessions_app.tasks.release", debt.pk)

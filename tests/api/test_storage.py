@@ -17,7 +17,8 @@ from urllib.parse import quote
 import pytest
 from django.db import transaction
 
-from runtime.drivers.errors import ExecutorProtocolError
+from runtime.drivers.errors import ExecutorProtocolError, ExecutorUnavailable
+from runtime.drivers.executor_client import ExecutorClient
 from runtime.models import ContainerStatus
 from sandbox_platform import metrics, storage_url
 from sandbox_platform.models import Process
@@ -231,7 +232,7 @@ def test_files_of_a_sandbox_that_answers_nonsense_are_owed_still(api: Api, monke
     session = SessionFactory(project=api.project, running=True)
     type(session.container).objects.update(socket="/nowhere/executor.sock")
     owe(session.pk, Owed.SAVE)
-    StorageDebt.objects.update(since=dt.datetime.now(dt.UTC) - dt.timedelta(seconds=2 * copies.SILENCE))
+    StorageDebt.objects.update(since=dt.datetime.now(dt.UTC) - dt.timedelta(seconds=60))
     monkeypatch.setattr(copies, "sync", Mock(side_effect=ExecutorProtocolError("The executor sent nonsense.")))
     copies.pay(session.pk)
     debt = StorageDebt.objects.get()
@@ -365,6 +366,45 @@ def test_a_dead_storage_does_not_hold_the_sandbox_for_ever(live: Api, wire: Wire
     assert StorageDebt.objects.get(pk=session_id).lost_at
     assert 'sandbox_storage_debts{state="lost",what="save"} 1.0' in metrics.exposition().decode()
     error_of(live.get(f"/sessions/{session_id}/files/lost"), 404, "FileNotFound")
+
+
+@pytest.mark.bubblewrap
+@pytest.mark.parametrize("verb", ["open_file", "list_files"])
+def test_a_sandbox_that_hangs_up_or_is_late_is_asked_again(
+    live: Api, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    """However long its session has been over: it is there, and its files are nowhere else."""
+    session_id = live.session()
+    with monkeypatch.context() as broken:
+        broken.setattr(
+            ExecutorClient, verb, Mock(side_effect=ExecutorUnavailable("The executor closed the connection."))
+        )
+        live.run(session_id, "open('result', 'w').write('dear')")
+        eventually(lambda: StorageDebt.objects.filter(pk=session_id, what=Owed.COPY, attempts__gte=1).exists())
+        live.delete(f"/sessions/{session_id}")
+        long_ago = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=60)
+        eventually(lambda: StorageDebt.objects.filter(pk=session_id, what=Owed.SAVE).update(since=long_ago))
+        eventually(lambda: StorageDebt.objects.filter(pk=session_id, attempts__gte=2).exists())
+        debt, session = StorageDebt.objects.get(pk=session_id), Session.objects.get(pk=session_id)
+        assert (debt.lost_at, session.files_saved_at, session.released_at) == (None, None, None)
+    assert saved_and_released(session_id).files_saved_at
+    assert live.get(f"/sessions/{session_id}/files/result").getvalue() == b"dear"
+    assert not StorageDebt.objects.exists()
+
+
+@pytest.mark.bubblewrap
+def test_a_sandbox_that_stays_silent_is_given_up_and_its_session_says_so(
+    live: Api, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    settings.WORKSPACE_SAVE_PATIENCE = 1
+    session_id = live.session()
+    live.upload(session_id, "lost", b"x")
+    silent = Mock(side_effect=ExecutorUnavailable("The executor did not answer within the deadline."))
+    monkeypatch.setattr(ExecutorClient, "list_files", silent)
+    live.delete(f"/sessions/{session_id}")
+    session = saved_and_released(session_id)
+    assert session.files_saved_at is None and "its sandbox did not give them in time" in session.status_detail
+    assert StorageDebt.objects.get(pk=session_id).lost_at
 
 
 @pytest.mark.bubblewrap
