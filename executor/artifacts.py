@@ -6,6 +6,7 @@ import os
 import threading
 from typing import Any
 
+from executor.wire import Fault
 from executor.workspace import Workspace
 
 MAX_SCANNED = 10_000
@@ -75,11 +76,14 @@ class Artifacts:
     def _scan(self) -> tuple[dict[str, Stamp], bool]:
         truncated = False
         self._owners: dict[str, tuple[Stamp, int]] = {}
-        for found in self._workspace.walk([]):
-            if found is None or len(self._owners) >= MAX_SCANNED:
-                truncated = True
-                break
-            self._owners[found[0]] = (stamp(found[1]), found[1].st_uid)
+        try:
+            for found in self._workspace.walk([]):
+                if found is None or len(self._owners) >= MAX_SCANNED:
+                    truncated = True
+                    break
+                self._owners[found[0]] = (stamp(found[1]), found[1].st_uid)
+        except Fault:  # a run does not fail for a disk that does
+            truncated = True
         return {path: entry[0] for path, entry in self._owners.items()}, truncated
 
 

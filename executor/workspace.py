@@ -20,6 +20,10 @@ FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 _NO_FILE = Fault("not_found", "no regular file at that path")
+# What the kernel says of a path that leads to no file of the user's. Anything else is a failure: the file may well be there.
+_ABSENT = frozenset(
+    {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENXIO, errno.ENODEV, errno.ESTALE}
+)
 
 
 class Workspace:
@@ -31,7 +35,10 @@ class Workspace:
 
     def folder(self, segments: list[str], create: bool = False) -> int:
         """A descriptor of the folder. Raises Fault not_found, or conflict where a file stands in the way of a new one."""
-        fd = os.open(self._root, FOLDER_FLAGS)
+        try:
+            fd = os.open(self._root, FOLDER_FLAGS)
+        except OSError as error:  # never the user's doing: no file is absent for it
+            raise _failed(error) from None
         for depth, name in enumerate(segments):
             try:
                 child = self.enter(fd, name, segments[: depth + 1], create)
@@ -86,7 +93,7 @@ class Workspace:
 
         In each folder its files come first, by name, then its folders, by name: so `after`, the path of a file, there or
         not, tells where to go on. Left out: symlinks and special files, uploads under way, names that are not UTF-8,
-        folders that can't be read.
+        folders that can't be read. Raises Fault where the disk or the kernel fails: what was not read is not absent.
         """
         visited = 0
         stack = [start]
@@ -114,7 +121,9 @@ class Workspace:
     def _entries(self, path: list[str]) -> list[tuple[str, os.stat_result]]:
         try:
             fd = self.folder(path)
-        except (Fault, OSError):
+        except Fault as fault:
+            if fault.code == "internal":
+                raise
             return []
         found = []
         try:
@@ -123,10 +132,12 @@ class Workspace:
                     try:
                         entry.name.encode("utf-8")
                         found.append((entry.name, entry.stat(follow_symlinks=False)))
-                    except (OSError, UnicodeEncodeError):
+                    except UnicodeEncodeError:
                         continue
-        except OSError:
-            pass
+                    except OSError as error:
+                        _unless_absent(error)
+        except OSError as error:
+            _unless_absent(error)
         finally:
             os.close(fd)
         return sorted(found, key=lambda item: item[0])
@@ -165,7 +176,18 @@ def as_fault(error: OSError) -> Fault:
         return Fault("conflict", "a folder is in the way")
     if error.errno == errno.ENAMETOOLONG:
         return Fault("bad_request", "a name in the path is too long")
-    return _NO_FILE
+    if error.errno in _ABSENT:
+        return _NO_FILE
+    return _failed(error)
+
+
+def _failed(error: OSError) -> Fault:
+    return Fault("internal", f"the file system failed: {os.strerror(error.errno or errno.EIO)}")
+
+
+def _unless_absent(error: OSError) -> None:
+    if error.errno not in _ABSENT:
+        raise as_fault(error) from None
 
 
 def check_free(path: list[str]) -> None:

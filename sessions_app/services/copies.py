@@ -120,30 +120,36 @@ def _postpone(debt: StorageDebt, error: Exception) -> None:
 
 
 def sync(session_id: str, client: ExecutorClient, settled: bool) -> None:
-    """Make the stored files those of the sandbox. `settled`: nothing runs in it any more, so that nothing changes."""
+    """Make the stored files those of the sandbox. `settled`: nothing runs in it any more, so that nothing changes.
+
+    Raises ExecutorError, also where all but a few files are safe, StorageUnavailable and NameTaken.
+    """
     have = {row.path: row for row in StoredFile.objects.filter(session_id=session_id)}
     gone = set(have)
-    partly = False
+    partly, refused = False, []
     with ThreadPoolExecutor(THREADS, "copy") as pool:
         for page in client.every_file():
             gone.difference_update(entry.path for entry in page.files)
             partly = partly or (page.truncated and page.next is None)
             missing = [entry for entry in page.files if _wanted(entry, have.get(entry.path))]
             for start in range(0, len(missing), BATCH):
-                _copy_batch(session_id, client, missing[start : start + BATCH], settled, pool)
+                refused += _copy_batch(session_id, client, missing[start : start + BATCH], settled, pool)
     if partly:
         log.warning("workspace_truncated", session=session_id)
-        return
-    for path in gone:
-        saved.forget(have[path])
+    else:
+        for path in gone:
+            saved.forget(have[path])
+    if refused:  # not before the rest is safe
+        raise refused[0]
 
 
 def _copy_batch(
     session_id: str, client: ExecutorClient, entries: list[FileEntry], settled: bool, pool: ThreadPoolExecutor
-) -> None:
+) -> list[ExecutorRefused]:
     with storage.current().batch() as keep:
         found = list(pool.map(lambda entry: _copy(session_id, client, entry, settled, keep), entries))
-    saved.remember([row for row in found if row is not None])
+    saved.remember([row for row in found if isinstance(row, StoredFile)])
+    return [error for error in found if isinstance(error, ExecutorRefused)]
 
 
 def _wanted(entry: FileEntry, row: StoredFile | None) -> bool:
@@ -154,8 +160,13 @@ def _wanted(entry: FileEntry, row: StoredFile | None) -> bool:
     return row is None or not entry.etag or row.etag != entry.etag
 
 
-def _copy(session_id: str, client: ExecutorClient, entry: FileEntry, settled: bool, keep: Write) -> StoredFile | None:
-    """The row of a file whose bytes are safe; None where it went away or changed: who changed it owes a copy again."""
+def _copy(
+    session_id: str, client: ExecutorClient, entry: FileEntry, settled: bool, keep: Write
+) -> StoredFile | ExecutorRefused | None:
+    """The row of a file whose bytes are safe; None where it went away or changed: who changed it owes a copy again.
+
+    A refusal where it is there and can't be read now: too much is asked of the sandbox, or its disk fails.
+    """
     first = None
 
     def pieces() -> Iterator[bytes]:
@@ -173,7 +184,9 @@ def _copy(session_id: str, client: ExecutorClient, entry: FileEntry, settled: bo
 
     try:
         name, size = saved.write(session_id, entry.path, pieces, keep)
-    except (ExecutorRefused, Unsettled):
+    except Unsettled:
         return None
+    except ExecutorRefused as error:
+        return None if error.code == "not_found" else error
     assert first is not None
     return StoredFile(session_id=session_id, path=entry.path, name=name, size=size, mtime=first.mtime, etag=first.etag)

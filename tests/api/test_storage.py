@@ -17,7 +17,7 @@ from urllib.parse import quote
 import pytest
 from django.db import transaction
 
-from runtime.drivers.errors import ExecutorProtocolError, ExecutorUnavailable
+from runtime.drivers.errors import ExecutorProtocolError, ExecutorRefused, ExecutorUnavailable
 from runtime.drivers.executor_client import ExecutorClient
 from runtime.models import ContainerStatus
 from sandbox_platform import metrics, storage_url
@@ -390,6 +390,30 @@ def test_a_sandbox_that_hangs_up_or_is_late_is_asked_again(
     assert saved_and_released(session_id).files_saved_at
     assert live.get(f"/sessions/{session_id}/files/result").getvalue() == b"dear"
     assert not StorageDebt.objects.exists()
+
+
+@pytest.mark.bubblewrap
+@pytest.mark.parametrize(("status", "code"), [(429, "busy"), (500, "internal")])
+def test_a_file_that_the_sandbox_refuses_is_owed_still_and_the_others_are_safe(
+    live: Api, monkeypatch: pytest.MonkeyPatch, status: int, code: str
+) -> None:
+    whole = ExecutorClient.open_file
+
+    def refusing(client: ExecutorClient, path: str, *rest: Any) -> Any:
+        if path == "bad":
+            raise ExecutorRefused(status, code, "not now")
+        return whole(client, path, *rest)
+
+    session_id = live.session()
+    with monkeypatch.context() as broken:
+        broken.setattr(ExecutorClient, "open_file", refusing)
+        live.run(session_id, "for name in ('a', 'bad', 'c'):\n    open(name, 'w').write(name)")
+        live.delete(f"/sessions/{session_id}")
+        eventually(lambda: StorageDebt.objects.filter(pk=session_id, what=Owed.SAVE, attempts__gte=1).exists())
+        assert stored(session_id, "a") and stored(session_id, "c") and not stored(session_id, "bad")
+        assert Session.objects.get(pk=session_id).released_at is None
+    assert saved_and_released(session_id).files_saved_at
+    assert live.get(f"/sessions/{session_id}/files/bad").getvalue() == b"bad"
 
 
 @pytest.mark.bubblewrap
