@@ -15,6 +15,11 @@ REFUSAL = (
     b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>No.</Message></Error>".ljust(89)
 )
 
+BROKEN = (
+    b"HTTP/1.1 500 Internal Server Error\r\nContent-Type: application/xml\r\nConnection: close\r\nContent-Length: 110\r\n\r\n"
+    + b"<?xml version='1.0'?><Error><Code>InternalError</Code><Message>Please try again.</Message></Error>".ljust(110)
+)
+
 
 class Server:
     """`rclone serve s3` over a folder. It checks signatures and their expiry."""
@@ -46,7 +51,9 @@ class Server:
 
 
 class Wire:
-    """A proxy of bytes. `state`: up; down (hangs up at once); cut (after some bytes of each direction); slow; refuse (403)."""
+    """A proxy of bytes. `state`: up; down (hangs up at once); cut (after some bytes of each direction); slow; refuse (403);
+    broken (500).
+    """
 
     def __init__(self, target: int) -> None:
         self.state, self.cut_after, self.bytes = "up", 100_000, 0
@@ -91,8 +98,8 @@ class Wire:
                 state = self.state
                 if state == "down" or (state == "cut" and carried + len(data) > self.cut_after):
                     break
-                if state == "refuse":
-                    source.sendall(REFUSAL)
+                if state in ("refuse", "broken"):
+                    source.sendall(REFUSAL if state == "refuse" else BROKEN)
                     break
                 if state == "slow":
                     time.sleep(0.05)

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -165,6 +165,36 @@ def test_a_storage_that_fails_says_so(wire: Wire, state: str) -> None:
         bytes_of("sessions/f/file")
     wire.state = "up"
     assert bytes_of("sessions/f/file") == b"x" * 2**20
+
+
+def test_a_server_that_fails_inside_is_unavailable_whatever_it_is_asked_but_for_a_name(wire: Wire) -> None:
+    """S3's 500 InternalError is also what servers on top of file systems say to a name that is a folder's: when they write."""
+    store = storage.current()
+    store.write("sessions/i/file", [b"x"])
+    wire.state = "broken"
+    asked: list[Callable[[], object]] = [
+        lambda: store.read("sessions/i/file"), lambda: store.read("sessions/i/file", 0, 0),
+        lambda: store.delete("sessions/i/file"), lambda: store.erase("i"), store.answers, lambda: store.sweep(0),
+    ]  # fmt: skip
+    for question in asked:
+        with pytest.raises(storage.StorageUnavailable):
+            question()
+    with pytest.raises(storage.NameTaken):
+        store.write("sessions/i/file", [b"y"])
+    wire.state = "up"
+    assert bytes_of("sessions/i/file") == b"x"
+
+
+def test_a_stored_file_of_a_server_that_fails_inside_is_a_503(api: Api, wire: Wire) -> None:
+    session = SessionFactory(project=api.project, status="terminated", ended_at=dt.datetime.now(dt.UTC))
+    storage.current().write(storage.name_of(session.pk, "a"), [b"x"])
+    StoredFile.objects.create(
+        session=session, path="a", name=storage.name_of(session.pk, "a"), size=1, mtime=0, etag="e"
+    )
+    wire.state = "broken"
+    error_of(api.get(f"/sessions/{session.pk}/files/a"), 503, "ServiceUnavailable")
+    wire.state = "up"
+    assert api.get(f"/sessions/{session.pk}/files/a").getvalue() == b"x"
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Any
@@ -12,7 +12,8 @@ from sandbox_platform.storage_url import PART
 from sessions_app.services.storage.names import folder_of
 from sessions_app.services.storage.terms import Body, NameTaken, NotStored, StorageUnavailable, Stored, Write
 
-# What S3 servers on top of file systems say to a name that they can't keep, as where a folder is in the way.
+# What S3 servers on top of file systems say to a name that they can't keep, as where a folder is in the way. To anything but a write
+# some of it means that the server fails.
 TAKEN = {"InternalError", "KeyTooLongError", "XMinioParentIsObject", "XMinioObjectExistsAsDirectory", "InvalidArgument"}
 
 _connecting = threading.Lock()
@@ -57,7 +58,7 @@ class Bucket:
         at = self._at(name)
         # Threads would hold a part each.
         config = TransferConfig(multipart_threshold=PART, multipart_chunksize=PART, use_threads=False)
-        with _s3():
+        with _s3(TAKEN):
             self._client.upload_fileobj(body, at["Bucket"], at["Key"], Config=config)
         return body.size
 
@@ -144,8 +145,8 @@ class Bucket:
 
 
 @contextmanager
-def _s3() -> Iterator[None]:
-    """The errors of boto3 in this module's words."""
+def _s3(taken: Collection[str] = ()) -> Iterator[None]:
+    """The errors of boto3 in our words. `taken` are the codes that mean a name, and not the server: only writing can tell."""
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -155,7 +156,7 @@ def _s3() -> Iterator[None]:
         code = _code(error)
         if code in ("NoSuchKey", "404"):
             raise NotStored(code) from None
-        if code in TAKEN:
+        if code in taken:
             raise NameTaken(code) from error
         raise StorageUnavailable(code) from error
     except (BotoCoreError, Boto3Error) as error:

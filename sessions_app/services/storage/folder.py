@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,9 @@ from django.core.files.storage import FileSystemStorage
 
 from sessions_app.services.storage.names import folder_of
 from sessions_app.services.storage.terms import Body, NameTaken, NotStored, StorageUnavailable, Stored, Write
+
+# What a file system says to a name that it can't keep.
+TAKEN = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY}
 
 
 class _Begun(NamedTuple):
@@ -46,7 +49,7 @@ class Folder:
         begun: list[_Begun] = []
         try:
             yield partial(self._begin, begun)
-            with _files():
+            with _files(TAKEN):
                 # The disk has been busy with all of them since they were written: the first waits, the others hardly.
                 for one in begun:
                     os.fsync(one.descriptor)
@@ -64,7 +67,7 @@ class Folder:
         target = self._root / name
         # Beside the files, not among them: what a crash leaves is found by its age.
         temporary = self._root / "tmp" / secrets.token_hex(16)
-        with _files():
+        with _files(TAKEN):
             temporary.parent.mkdir(parents=True, exist_ok=True)
             if target.is_dir() or not next(folder for folder in target.parents if folder.exists()).is_dir():
                 raise NameTaken(name)
@@ -126,12 +129,12 @@ class Folder:
 
 
 @contextmanager
-def _files() -> Iterator[None]:
-    """The errors of file systems in this module's words."""
+def _files(taken: Collection[int | None] = ()) -> Iterator[None]:
+    """Their errors in our words. `taken` are those that mean a name, and not the disk: only writing can tell."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY):
+        if error.errno in taken:
             raise NameTaken(str(error)) from error
         raise StorageUnavailable(str(error)) from error
 
