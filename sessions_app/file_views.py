@@ -166,11 +166,12 @@ class UploadUrlView(FileView):
         errors=["SessionNotFound", "RuntimeUnavailable", "Conflict"], parameters=[IDEMPOTENCY_KEY],
         description=(
             "For what is too large or too far to stream through the API: `PUT` the bytes to `url` (no token is needed, `Content-Length` "
-            "is), then `POST .../files/upload-complete` with `upload_id` brings them into the workspace. Up to the session's disk."
+            "is), then `POST .../files/upload-complete` with `upload_id` brings them into the workspace. Up to the session's disk. "
+            "A session has up to 16 uploads that are not completed; one more is a 409."
         ),
     )  # fmt: skip
     def post(self, request: Request, session_id: str, name: str = "upload-url") -> Response:
-        """The URL takes one file, for 15 minutes; `upload_id` holds for a day."""
+        """The URL takes one file, for 15 minutes; `upload_id` holds for an hour."""
         data = UploadUrlIn(data=request.data)
         data.is_valid(raise_exception=True)
         path = workspace.check_path(data.validated_data["path"])

@@ -179,6 +179,20 @@ class StoredFile(models.Model):
         return self.name
 
 
+class PendingUpload(models.Model):
+    """A URL that was given out to upload to: what came by it waits in the storage to be brought into the workspace, or may yet come."""
+
+    session = models.ForeignKey(Session, on_delete=models.CASCADE, related_name="pending_uploads")
+    name = models.CharField(max_length=200, unique=True, help_text="In the storage.")
+    size = models.PositiveBigIntegerField(
+        default=0, help_text="Bytes that have come or are coming, where they come by us."
+    )
+    until = models.DateTimeField(help_text="When it counts no more.")
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Owed(models.TextChoices):
     """What a storage debt is about, each more urgent than the one before."""
 

@@ -6,7 +6,7 @@ import structlog
 
 from runtime.drivers.errors import DriverError
 from sandbox_platform import idempotency
-from sessions_app.services import copies, debts, lifecycle
+from sessions_app.services import copies, debts, lifecycle, links, storage
 from sessions_app.services import provision as provisioning
 
 log = structlog.get_logger(__name__)
@@ -37,6 +37,14 @@ def tick() -> None:
     provisioning.end_without_sandbox()
     provisioning.release_waiting()
     debts.ring()
+
+
+def sweep_uploads() -> None:
+    """Each 10 min: what was uploaded past the sandboxes and never brought in."""
+    try:
+        links.sweep()
+    except storage.StorageUnavailable as error:
+        log.warning("uploads_not_swept", error=str(error))  # the next one does it
 
 
 def purge() -> None:

@@ -7,18 +7,22 @@ import secrets
 from dataclasses import dataclass
 
 from django.core import signing
+from django.db import transaction
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from runtime.drivers.errors import ExecutorError
 from sandbox_platform.errors import ApiError, invalid
-from sessions_app.models import Session, StoredFile
+from sessions_app.models import PendingUpload, Session, StoredFile
 from sessions_app.services import saved, storage, workspace
 from templates_app import resources
 
 # Bytes above which a download is sent to S3 unasked.
 BIG = 10 * 1024 * 1024
 # Seconds.
-DOWNLOAD_LIFE, UPLOAD_LIFE, COMPLETION_LIFE = 300, 900, 24 * 3600
+DOWNLOAD_LIFE, UPLOAD_LIFE, COMPLETION_LIFE = 300, 900, 3600
+# Of one session: none of it lies on a disk that its limits hold for.
+MOST_UPLOADS = 16
 DOWNLOAD, UPLOAD, COMPLETION = "sandbox.download", "sandbox.upload", "sandbox.completion"
 
 
@@ -69,8 +73,19 @@ def read_download(token: str) -> tuple[Session, str]:
 
 
 def offer_upload(session: Session, path: str, origin: str) -> dict[str, object]:
-    """An upload's URL, what to send with it, and what to give to `complete` once it is there. `origin` is ours, as clients see it."""
-    name = f"{storage.folder_of(session.pk)}%uploads/{secrets.token_hex(16)}"
+    """An upload's URL, what to send with it, and what to give to `complete` once it is there. `origin` is ours, as clients see it.
+
+    409 where too many have been given out. Call inside a transaction.
+    """
+    name = storage.uploads_of(session.pk) + secrets.token_hex(16)
+    if len(_others(session.pk, name)) >= MOST_UPLOADS:
+        raise ApiError(
+            "Conflict", f"The session has {MOST_UPLOADS} uploads that are not completed",
+            solution="Complete one of them, or wait: an upload is given up after an hour. Then ask with a new Idempotency-Key",
+            headers={"Retry-After": "60"},
+        )  # fmt: skip
+    until = timezone.now() + dt.timedelta(seconds=COMPLETION_LIFE)
+    PendingUpload.objects.create(session=session, name=name, until=until)
     store = storage.current()
     parts = [session.pk, path, name]
     url = (
@@ -90,6 +105,44 @@ def offer_upload(session: Session, path: str, origin: str) -> dict[str, object]:
 def read_upload(token: str) -> Upload:
     """What a link of ours takes. Raises signing.BadSignature."""
     return Upload(*signing.loads(token, salt=UPLOAD, max_age=UPLOAD_LIFE))
+
+
+def _others(session_id: str, name: str) -> list[PendingUpload]:
+    """The session's uploads that count, beside this one. Until the transaction's end nobody else changes them."""
+    Session.objects.select_for_update(no_key=True).only("pk").get(pk=session_id)
+    return list(PendingUpload.objects.filter(session=session_id, until__gt=Now()).exclude(name=name))
+
+
+def reserve(session: Session, upload: Upload, length: int) -> None:
+    """So many bytes are coming to a link of ours. 413 where the session's uploads together would be larger than its disk.
+
+    404 once it has been completed.
+    """
+    with transaction.atomic():
+        taken = sum(other.size for other in _others(session.pk, upload.name))
+        if taken + length > limit(session):
+            raise ApiError(
+                "PayloadTooLarge", f"The session's uploads would be larger together than its disk of {session.disk}",
+                solution="Complete what has been uploaded, or upload less",
+            )  # fmt: skip
+        if not PendingUpload.objects.filter(name=upload.name, until__gt=Now()).update(size=length):
+            raise ApiError("NotFound", "There is no such link, or its upload has been completed")
+
+
+def _done(upload: Upload) -> None:
+    """It counts no more, unless its URL still takes a file: S3's does until its time is over, ours asks for the row."""
+    row = PendingUpload.objects.filter(name=upload.name).first()
+    if row is not None and isinstance(storage.current(), storage.Bucket):
+        row.until -= dt.timedelta(seconds=COMPLETION_LIFE - UPLOAD_LIFE)
+        row.save(update_fields=["until"])
+    elif row is not None:
+        row.delete()
+
+
+def sweep() -> None:
+    """Forget uploads that nobody can complete any more, and remove what came by their URLs. Raises StorageUnavailable."""
+    PendingUpload.objects.filter(until__lt=Now()).delete()
+    storage.current().sweep_uploads((timezone.now() - dt.timedelta(seconds=COMPLETION_LIFE)).timestamp())
 
 
 def limit(session: Session) -> int:
@@ -113,6 +166,7 @@ def complete(session: Session, upload_id: str) -> tuple[str, int]:
             raise ApiError("PayloadTooLarge", f"The file is larger than the session's disk of {session.disk}")
         size = workspace.upload(session, upload.path, stored.body)
         store.delete(upload.name)
+        _done(upload)
     except storage.NotStored:
         raise ApiError("FileNotFound", "Nothing has been uploaded to the URL, or it was completed already") from None
     except storage.StorageUnavailable as error:

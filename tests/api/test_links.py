@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import http.client
 import io
 import urllib.error
@@ -10,12 +11,15 @@ from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
+from django.utils import timezone
 
-from sessions_app.models import Session, StorageDebt
-from sessions_app.services import links, storage
+from sessions_app import tasks
+from sessions_app.models import PendingUpload, Session, StorageDebt
+from sessions_app.services import links, saved, storage
 from tests.api.client import Api, error_of, eventually
 from tests.api.questions import IdQuestions
 from tests.factories import SessionFactory
+from tests.s3 import BUCKET
 
 BIG = b"0123456789abcdef" * (11 * 2**16)
 
@@ -129,6 +133,85 @@ def test_an_upload_goes_past_the_api_and_then_in(live: Api, either: Any) -> None
     error_of(live.post(complete, {"upload_id": offer["upload_id"]}), 404, "FileNotFound")
 
 
+def offered(api: Api, session: Session) -> dict[str, Any]:
+    answer = api.post(f"/sessions/{session.pk}/files/upload-url", {"path": "a"})
+    assert answer.status_code == 200, answer.content
+    return answer.json()
+
+
+def there(session: Session) -> list[str]:
+    """What has come past the sandbox, by its names in the storage."""
+    store = storage.current()
+    if isinstance(store, storage.Folder):
+        return [path.name for path in store._root.glob(f"uploads/{session.pk}/*")]
+    pages = store._client.list_objects_v2(Bucket=BUCKET, Prefix=f"uploads/{session.pk}/")
+    return [item["Key"] for item in pages.get("Contents", [])]
+
+
+def test_a_session_has_so_many_uploads_that_are_not_completed(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(links, "MOST_UPLOADS", 2)
+    session, other = (
+        SessionFactory(project=api.project, running=True),
+        SessionFactory(project=api.project, running=True),
+    )
+    offers = [offered(api, session) for _ in range(2)]
+    refused = api.post(f"/sessions/{session.pk}/files/upload-url", {"path": "a"})
+    error_of(refused, 409, "Conflict")
+    assert refused.headers["Retry-After"]
+    offered(api, other)
+    monkeypatch.setattr("sessions_app.services.workspace.upload", lambda *_: 1)
+    assert fetch(api, offers[0]["url"], "PUT", b"x")[0] == 200
+    complete = {"upload_id": offers[0]["upload_id"]}
+    assert api.post(f"/sessions/{session.pk}/files/upload-complete", complete).status_code == 200
+    # Nothing comes by a URL that is done with, and another has its place.
+    assert fetch(api, offers[0]["url"], "PUT", b"x")[0] == 404
+    assert there(session) == []
+    offered(api, session)
+    error_of(api.post(f"/sessions/{session.pk}/files/upload-url", {"path": "a"}), 409, "Conflict")
+    PendingUpload.objects.filter(session=session).update(until=timezone.now())
+    offered(api, session)
+
+
+def test_a_presigned_url_counts_while_it_takes_files(api: Api, wire: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(links, "MOST_UPLOADS", 1)
+    monkeypatch.setattr("sessions_app.services.workspace.upload", lambda *_: 1)
+    session = SessionFactory(project=api.project, running=True)
+    offer = offered(api, session)
+    assert fetch(api, offer["url"], "PUT", b"x")[0] == 200
+    complete = {"upload_id": offer["upload_id"]}
+    assert api.post(f"/sessions/{session.pk}/files/upload-complete", complete).status_code == 200
+    error_of(api.post(f"/sessions/{session.pk}/files/upload-url", {"path": "a"}), 409, "Conflict")
+    assert PendingUpload.objects.get().until <= timezone.now() + dt.timedelta(seconds=links.UPLOAD_LIFE)
+
+
+def test_uploads_of_a_session_are_not_larger_together_than_its_disk(api: Api) -> None:
+    session = SessionFactory(project=api.project, running=True, disk="1Mi")
+    first, second = offered(api, session), offered(api, session)
+    assert fetch(api, first["url"], "PUT", b"x" * 600_000)[0] == 200
+    status, _, body = fetch(api, second["url"], "PUT", b"x" * 600_000)
+    assert (status, b"PayloadTooLarge" in body, len(there(session))) == (413, True, 1)
+    # The same one again takes the place of what came before.
+    assert fetch(api, first["url"], "PUT", b"x" * 100_000)[0] == 200
+    assert fetch(api, second["url"], "PUT", b"x" * 600_000)[0] == 200
+
+
+def test_what_was_never_completed_is_swept_also_what_came_after_the_purge(
+    api: Api, either: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = SessionFactory(project=api.project, running=True)
+    offer = offered(api, session)
+    assert fetch(api, offer["url"], "PUT", b"x")[0] == 200
+    saved.erase(session.pk)
+    assert there(session) == []
+    assert fetch(api, offer["url"], "PUT", b"x")[0] == 200
+    tasks.sweep_uploads()
+    assert len(there(session)) == 1 and PendingUpload.objects.exists()
+    monkeypatch.setattr(links, "COMPLETION_LIFE", -60)
+    PendingUpload.objects.update(until=timezone.now())
+    tasks.sweep_uploads()
+    assert there(session) == [] and not PendingUpload.objects.exists()
+
+
 def test_what_an_upload_url_is_not_for(api: Api) -> None:
     session = SessionFactory(project=api.project, running=True, disk="1Gi")
     url = f"/sessions/{session.pk}/files/upload-url"
@@ -141,7 +224,7 @@ def test_what_an_upload_url_is_not_for(api: Api) -> None:
         api.client.generic("PUT", link, CONTENT_LENGTH="3", **put, **{"wsgi.input": io.BytesIO(b"xy")}).status_code
         == 400
     )
-    assert not list((storage.current()._root / f"sessions/{session.pk}").glob("**/*"))
+    assert there(session) == []
     assert api.client.generic("POST", link, b"x", **put).status_code == 405
     assert api.client.get("/links/nonsense").status_code == 404
     # A link for one thing is none for another.

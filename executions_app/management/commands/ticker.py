@@ -19,6 +19,7 @@ TICK = 2.0
 # Every so many ticks.
 RECONCILE_EVERY = 2
 IMAGES_EVERY = 5
+SWEEP_EVERY = 300
 PURGE_EVERY = 1800
 
 
@@ -57,6 +58,8 @@ def tick(observer: processes.Observer, count: int) -> None:
             enqueue(Queue.LIFECYCLE, "runtime.tasks.reconcile")
         if count % IMAGES_EVERY == 0:
             enqueue(Queue.LIFECYCLE, "templates_app.tasks.tick")
+        if count % SWEEP_EVERY == 0:
+            enqueue(Queue.LIFECYCLE, "sessions_app.tasks.sweep_uploads")
         if count % PURGE_EVERY == 0:
             enqueue(Queue.LIFECYCLE, "sessions_app.tasks.purge")
             enqueue(Queue.LIFECYCLE, "runtime.tasks.purge")

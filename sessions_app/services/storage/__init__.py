@@ -12,12 +12,12 @@ from django.core.files.storage import FileSystemStorage, Storage, storages
 
 from sessions_app.services.storage.bucket import Bucket
 from sessions_app.services.storage.folder import Folder
-from sessions_app.services.storage.names import folder_of, name_of, spare_name
+from sessions_app.services.storage.names import folder_of, name_of, spare_name, uploads_of
 from sessions_app.services.storage.terms import PIECE, NameTaken, NotStored, StorageUnavailable, Stored, Write
 
 __all__ = [
     "PIECE", "Bucket", "Folder", "NameTaken", "NotStored", "StorageUnavailable", "Stored", "Write", "current", "folder_of",
-    "name_of", "spare_name",
+    "name_of", "spare_name", "uploads_of",
 ]  # fmt: skip
 
 

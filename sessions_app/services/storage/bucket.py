@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -9,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from sandbox_platform.storage_url import PART
-from sessions_app.services.storage.names import folder_of
+from sessions_app.services.storage.names import UPLOADS, folder_of, uploads_of
 from sessions_app.services.storage.terms import Body, NameTaken, NotStored, StorageUnavailable, Stored, Write
 
 # What S3 servers on top of file systems say to a name that they can't keep, as where a folder is in the way. To anything but a write
@@ -102,12 +103,17 @@ class Bucket:
             self._client.delete_object(**self._at(name))
 
     def erase(self, session_id: str) -> None:
-        """Forget all files of a session."""
-        at = self._at(folder_of(session_id))
+        """Forget all files of a session, and what has come past it."""
+        self._erase(folder_of(session_id))
+        self._erase(uploads_of(session_id))
+
+    def _erase(self, prefix: str, before: float = math.inf) -> None:
+        at = self._at(prefix)
         with _s3():
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=at["Bucket"], Prefix=at["Key"])
             for page in pages:
-                keys = [{"Key": item["Key"]} for item in page.get("Contents", [])]
+                old = [item for item in page.get("Contents", []) if item["LastModified"].timestamp() < before]
+                keys = [{"Key": item["Key"]} for item in old]
                 if not keys:
                     continue
                 answer = self._client.delete_objects(Bucket=at["Bucket"], Delete={"Objects": keys, "Quiet": True})
@@ -131,6 +137,10 @@ class Bucket:
                         self._client.abort_multipart_upload(
                             Bucket=at["Bucket"], Key=item["Key"], UploadId=item["UploadId"]
                         )
+
+    def sweep_uploads(self, before: float) -> None:
+        """Remove what came past the sandboxes before `before` (seconds since 1970) and is there still. Raises StorageUnavailable."""
+        self._erase(UPLOADS, before)
 
     def presigned_get(self, name: str, seconds: int, disposition: str, mime_type: str) -> str:
         """A URL that gives the file to whoever has it, for so long, under these headers."""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from django.core.files.storage import FileSystemStorage
 
-from sessions_app.services.storage.names import folder_of
+from sessions_app.services.storage.names import UPLOADS, folder_of, uploads_of
 from sessions_app.services.storage.terms import Body, NameTaken, NotStored, StorageUnavailable, Stored, Write
 
 # What a file system says to a name that it can't keep.
@@ -106,13 +106,13 @@ class Folder:
         _prune(path.parent, self._root)
 
     def erase(self, session_id: str) -> None:
-        """Forget all files of a session."""
-        top = self._root / folder_of(session_id)
-        for folder, _, files in os.walk(top, topdown=False):
-            with _files():
-                for file in files:
-                    os.unlink(os.path.join(folder, file))
-                os.rmdir(folder)
+        """Forget all files of a session, and what has come past it."""
+        for top in (folder_of(session_id), uploads_of(session_id)):
+            for folder, _, files in os.walk(self._root / top, topdown=False):
+                with _files():
+                    for file in files:
+                        os.unlink(os.path.join(folder, file))
+                    os.rmdir(folder)
 
     def answers(self) -> None:
         """Raises StorageUnavailable."""
@@ -126,6 +126,16 @@ class Folder:
             with suppress(FileNotFoundError):
                 if path.stat().st_mtime < before:
                     path.unlink()
+
+    def sweep_uploads(self, before: float) -> None:
+        """Remove what came past the sandboxes before `before` (seconds since 1970) and is there still. Raises StorageUnavailable."""
+        for folder in (self._root / UPLOADS).glob("*"):
+            with _files():
+                for path in folder.iterdir():
+                    if path.stat().st_mtime < before:
+                        path.unlink(missing_ok=True)
+            with suppress(OSError):  # something is in it, or comes just now
+                folder.rmdir()
 
 
 @contextmanager

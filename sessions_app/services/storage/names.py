@@ -7,12 +7,18 @@ import re
 
 # S3 allows 1,024 bytes of a key, file systems 255 of a segment; the rest is left for the storage's own prefix.
 MAX_NAME, MAX_SEGMENT = 900, 255
+UPLOADS = "uploads/"
 UNSAFE = re.compile(r"[%\\\x00-\x1f\x7f]")
 
 
 def folder_of(session_id: str) -> str:
     """What all names of a session begin with."""
     return f"sessions/{session_id}/"
+
+
+def uploads_of(session_id: str) -> str:
+    """What all names of what comes past a session's sandbox begin with: apart from its files, so that all of it is found by its age."""
+    return f"{UPLOADS}{session_id}/"
 
 
 def name_of(session_id: str, path: str) -> str:
