@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("sessions_app", "0007_network"),
+        ("sessions_app", "0008_disk_in_admission"),
     ]
 
     operations = [
