@@ -80,18 +80,20 @@ class TemplateAdmin(ConsoleAdmin):
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> list[Any]:
         """What goes into the image, what a sandbox may use, and whatever else a template says."""
-        placed = {*BASICS, *IMAGE, *LIMITS, "note"}
+        placed = {*BASICS, *IMAGE, *LIMITS, "note", "shown"}
         rest = [name for name in TemplateForm.base_fields if name not in placed]
         basics = [name for name in BASICS if not (obj and name == "id")]
         return [
             (None, {"fields": basics}), ("What is in its image", {"fields": IMAGE}),
             ("Limits that a session gets by default", {"fields": [LIMITS]}), ("Isolation, pool and more", {"fields": rest}),
-            ("This version", {"fields": ["note"]}),
+            ("This version", {"fields": ["note", "shown"] if self.has_change_permission(request, obj) else ["note"]}),
         ]  # fmt: skip
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
-        """`note` is of the form alone."""
-        fields = [name for name in TemplateForm.base_fields if name != "note" and not (obj and name == "id")]
+        """`note` and `shown` are of the form alone."""
+        fields = [
+            name for name in TemplateForm.base_fields if name not in ("note", "shown") and not (obj and name == "id")
+        ]
         return super().get_form(request, obj, change, **{**kwargs, "fields": fields})
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Template | None:
@@ -101,6 +103,8 @@ class TemplateAdmin(ConsoleAdmin):
         if row and newest:
             for name, value in versions.said_by(newest).items():
                 setattr(row, name, value)
+        if row:
+            row.shown = versions.mark(newest)
         return row
 
     def save_model(self, request: HttpRequest, obj: Template, form: Any, change: bool) -> None:

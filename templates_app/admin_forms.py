@@ -8,7 +8,7 @@ from typing import Any
 from django import forms
 from rest_framework import serializers as drf
 
-from templates_app import resources
+from templates_app import resources, versions
 from templates_app.images import names
 from templates_app.models import LANGUAGES, NOT_IN_SPEC, OCI_RUNTIMES, Network, Template, default_languages
 from templates_app.serializers import ALLOWLIST_NEEDS_HOSTS, NPM_NEEDS_JAVASCRIPT, TemplateIn
@@ -65,6 +65,7 @@ class TemplateForm(forms.ModelForm):
         "than 80 and 443. No addresses, no schemes.",
     )
     note = forms.CharField(required=False, max_length=200, help_text="Why: it stands beside the version.")
+    shown = forms.CharField(required=False, widget=forms.HiddenInput)
 
     class Meta:
         model = Template
@@ -75,6 +76,8 @@ class TemplateForm(forms.ModelForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # Which version the form shows (see TemplateAdmin.get_object).
+        self.fields["shown"].initial = getattr(self.instance, "shown", "")
         if "network" in self.fields:
             self.fields["network"].required = False
         if "image" in self.fields:
@@ -82,6 +85,20 @@ class TemplateForm(forms.ModelForm):
             self.fields[
                 "image"
             ].help_text = "The name that a built image gets, below sandbox/. Empty: sandbox/ and the id."
+
+    def clean(self) -> dict[str, Any]:
+        """Nobody's work is overwritten unseen: what is saved was made from what is the newest version still."""
+        data = super().clean() or {}
+        if not self.instance._state.adding:
+            versions.lock(self.instance)
+            newest = versions.latest(self.instance)
+            if data.get("shown") != versions.mark(newest):
+                who = (newest and newest.author) or "the API or a file"
+                raise forms.ValidationError(
+                    f"It was changed by {who} meanwhile{f' (version {newest.number})' if newest else ''}. Nothing of yours was saved: "
+                    "open the page anew, and make your changes there."
+                )
+        return data
 
     def _amount(self, name: str, parse: Callable[[str], int]) -> str:
         try:

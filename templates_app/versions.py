@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Any
 
 from django.db import transaction
@@ -47,7 +49,7 @@ def published(template: Template) -> TemplateVersion | None:
 def record(template: Template, author: Any = None, note: str = "") -> TemplateVersion:
     """The template's row was written directly (by the API, from a file): keep what it says as its published version."""
     with transaction.atomic():
-        _lock(template)
+        lock(template)
         now = published(template)
         if now and said_by(now) == spec_of(template):
             return now
@@ -55,17 +57,30 @@ def record(template: Template, author: Any = None, note: str = "") -> TemplateVe
 
 
 def save_draft(template: Template, spec: dict[str, Any], author: Any, note: str = "") -> TemplateVersion:
-    """Keep `spec` as a draft: in the newest one if it was not built yet, else in a new one."""
+    """Keep `spec` as a draft: in the newest one if it is the same author's and was not built yet, else in a new one."""
     with transaction.atomic():
-        _lock(template)
+        lock(template)
         newest = latest(template)
         if newest and said_by(newest) == spec:
             return newest
-        if newest and newest.status == VersionStatus.DRAFT and not newest.builds.exists():  # type: ignore[attr-defined]
+        if newest and _still_open(newest, author):
             newest.spec, newest.author, newest.note = spec, author, note
             newest.save()
             return newest
         return _add(template, spec, author, note)
+
+
+def mark(version: TemplateVersion | None) -> str:
+    """Changes with what the version says, also where its number stays: for who must know whether it is still what they saw."""
+    if version is None:
+        return "none"
+    said = json.dumps(said_by(version), sort_keys=True)
+    return f"{version.number}-{hashlib.sha256(said.encode()).hexdigest()[:16]}"
+
+
+def _still_open(draft: TemplateVersion, author: Any) -> bool:
+    mine = draft.author_id == (author.pk if author else None)  # type: ignore[attr-defined]
+    return mine and draft.status == VersionStatus.DRAFT and not draft.builds.exists()  # type: ignore[attr-defined]
 
 
 def good_builds(version: TemplateVersion) -> dict[str, TemplateBuild]:
@@ -78,7 +93,7 @@ def publish(version: TemplateVersion) -> bool:
     """Sessions get this version from now on. False if they do already. 409 unless a build of it passed its smoke test."""
     builds = good_builds(version)
     with transaction.atomic():
-        _lock(version.template)
+        lock(version.template)
         version.refresh_from_db()
         if version.status == VersionStatus.PUBLISHED:
             return False
@@ -114,6 +129,6 @@ def _add(template: Template, spec: dict[str, Any], author: Any, note: str) -> Te
     return TemplateVersion.objects.create(template=template, number=number, spec=spec, author=author, note=note[:200])
 
 
-def _lock(template: Template) -> None:
-    """Numbers are given one after another. SQLite's write transactions are that already."""
+def lock(template: Template) -> None:
+    """Until the end of the transaction nobody else writes the template or adds a version. SQLite's write transactions are that already."""
     list(Template.objects.select_for_update().filter(pk=template.pk).values_list("pk"))

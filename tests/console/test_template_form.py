@@ -6,7 +6,7 @@ import pytest
 import yaml
 from django.core.files.uploadedfile import SimpleUploadedFile
 
-from templates_app import exchange, versions
+from templates_app import building, exchange, versions
 from templates_app.models import Template, VersionStatus
 from tests.factories import TemplateFactory
 from tests.rivals import kept_out
@@ -82,6 +82,54 @@ def test_what_is_wrong_stands_beside_its_field(admin, field, value, words):
     assert list(found) == [field]
     assert words in " ".join(found[field])
     assert not Template.objects.filter(name="Mine").exists()
+
+
+CHANGE = "/admin/templates_app/template/mine/change/"
+
+
+def shown(client) -> dict[str, str]:
+    """What a change of the form begins with."""
+    return {**GOOD, "shown": client.get(CHANGE).context["adminform"].form["shown"].value()}
+
+
+@pytest.mark.parametrize("built", [False, True])
+def test_of_two_curators_at_one_form_the_second_is_told_and_nothing_is_lost(admin, role, built):
+    admin.post(ADD, GOOD)
+    template, other = Template.objects.get(pk="mine"), role("Template curator")
+    if built:
+        building.order(versions.latest(template))
+    mine, theirs = shown(admin), shown(other)
+    assert other.post(CHANGE, {**theirs, "description": "Theirs"}).status_code == 302
+    found = errors(admin.post(CHANGE, {**mine, "description": "Mine"}))
+    assert "changed by template-curator meanwhile (version 2)" in found["__all__"][0]
+    assert versions.latest(template).spec["description"] == "Theirs"
+    assert [row.spec["description"] for row in template.versions.order_by("number")] == ["", "Theirs"]
+    assert admin.post(CHANGE, {**shown(admin), "description": "Mine"}).status_code == 302
+    assert versions.latest(template).spec["description"] == "Mine"
+
+
+def test_a_draft_that_was_not_built_is_mended_in_place_by_its_author_who_is_told_too(admin):
+    admin.post(ADD, GOOD)
+    before = shown(admin)
+    assert admin.post(CHANGE, {**before, "description": "First"}).status_code == 302
+    assert "changed by root meanwhile (version 1)" in errors(admin.post(CHANGE, {**before, "cpu": "2"}))["__all__"][0]
+    assert "meanwhile" in errors(admin.post(CHANGE, GOOD))["__all__"][0]
+    version = versions.latest(Template.objects.get(pk="mine"))
+    assert (version.number, version.spec["description"], version.spec["cpu"]) == (1, "First", "1")
+
+
+def test_what_a_page_was_made_from_is_in_no_ones_way(admin, role):
+    admin.post(ADD, GOOD)
+    assert 'class="form-row hidden field-shown"' in admin.get(CHANGE).content.decode()
+    assert "field-shown" not in role("Auditor").get(CHANGE).content.decode()
+
+
+def test_what_came_through_the_api_is_not_overwritten_either(admin):
+    admin.post(ADD, GOOD)
+    before, template = shown(admin), Template.objects.get(pk="mine")
+    template.description = "By the API"
+    versions.record(template)
+    assert "the API or a file" in errors(admin.post(CHANGE, {**before, "cpu": "2"}))["__all__"][0]
 
 
 def test_npm_packages_without_javascript_are_refused_beside_their_field(admin):
