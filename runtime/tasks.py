@@ -17,23 +17,32 @@ log = structlog.get_logger(__name__)
 
 
 def reconcile() -> None:
-    """Probe each enabled node, and reconcile those that answer. One pass at a time: behind an engine that hangs they must not pile up."""
+    """Probe each node, and reconcile those that answer: one that is switched off still has sandboxes.
+
+    One pass at a time: behind an engine that hangs they must not pile up.
+    """
     with only_one("reconcile") as mine:
         if mine:
             _reconcile()
 
 
 def _reconcile() -> None:
-    for node in Node.objects.filter(enabled=True):
-        if not nodes.probe(node):
-            if not node.ready:
-                reconciler.lose_silent(node)
-            continue
+    for node in Node.objects.order_by("-enabled", "name"):
         try:
-            reconciler.reconcile(node)
-            pool.balance(node)
+            _look_after(node)
         except DriverError as error:
             log.warning("reconcile_failed", node=node.name, error=str(error))
+        except Exception:
+            # A fault with one node must not keep the others.
+            log.exception("reconcile_broke", node=node.name)
+
+
+def _look_after(node: Node) -> None:
+    if nodes.probe(node):
+        reconciler.reconcile(node)
+        pool.balance(node)
+    elif not node.ready:
+        reconciler.lose_silent(node)
 
 
 def refill(node_name: str, template_id: str) -> None:

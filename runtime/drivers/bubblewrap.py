@@ -23,6 +23,7 @@ from runtime.drivers.boot import wait_until_ready
 from runtime.drivers.errors import (
     AttestationFailed,
     BootFailed,
+    EngineUnavailable,
     ImageUnavailable,
     RuntimeUnsupported,
     SandboxNotFound,
@@ -70,9 +71,13 @@ class BubblewrapDriver:
             seccomp.compiled()
         except (OSError, ImportError, RuntimeError) as error:
             raise RuntimeUnsupported("libseccomp is missing: apt-get install libseccomp2") from error
-        self._cgroups.check()
+        with os_errors():
+            self._cgroups.check()
         trial = ["bwrap", "--ro-bind", "/", "/", "--unshare-pid", "--unshare-net", "--proc", "/proc", "true"]
-        done = subprocess.run(trial, env=OUTER_ENVIRONMENT, capture_output=True, text=True, timeout=LAUNCH_TIMEOUT)
+        try:
+            done = subprocess.run(trial, env=OUTER_ENVIRONMENT, capture_output=True, text=True, timeout=LAUNCH_TIMEOUT)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise EngineUnavailable(f"bwrap could not be tried: {error}") from error
         if done.returncode != 0:
             raise RuntimeUnsupported(f"bwrap can't make namespaces here (CAP_SYS_ADMIN?): {done.stderr.strip()}")
 

@@ -95,10 +95,12 @@ def _take(stock: QuerySet) -> Container | None:
 
 
 def balance(node: Node) -> None:
-    """Order what is missing, remove what is stale, surplus or dead. Raises DriverError."""
+    """Order what is missing where the node is on, remove what is stale, surplus or dead. Raises DriverError."""
     for container in _unfit(node):
         log.info("pool_container_retired", container=container.pk, status=container.status)
         containers.remove(container)
+    if not node.enabled:
+        return
     for template in Template.objects.visible().filter(deprecated_at=None, warm_pool_size__gt=0):
         if _stock(node, template).count() < template.warm_pool_size:
             enqueue(Queue.LIFECYCLE, "runtime.tasks.refill", node.pk, template.pk)

@@ -21,6 +21,7 @@ from runtime.drivers.types import SandboxSpec
 from runtime.models import Container, ContainerStatus, Node
 from runtime.services import nodes, pool, reconciler
 from runtime.services.exclusive import only_one
+from sandbox_platform.queue import Queue, depth
 from sessions_app.models import Session, SessionStatus
 from sessions_app.services import provision
 from templates_app.models import ImageStatus
@@ -108,6 +109,39 @@ def test_one_pass_at_a_time(engine: FakeDriver, node: Node) -> None:
         assert mine and not second
         tasks.reconcile()
         assert engine.calls == []
+    tasks.reconcile()
+    assert ("list", "") in engine.calls
+
+
+def test_a_node_that_is_switched_off_is_looked_after_and_gets_no_stock(engine: FakeDriver, node: Node) -> None:
+    template = TemplateImageFactory().template
+    template.warm_pool_size = 1
+    template.save()
+    lost = SessionFactory(status=SessionStatus.RUNNING, container=row(engine, node))
+    engine.lose(lost.container.name)
+    engine.leave_behind("sbx-a")
+    Node.objects.update(enabled=False, ready=False)
+    tasks.reconcile()
+    assert Session.objects.get().status == "failed" and engine.list() == []
+    assert Node.objects.get().ready and depth(Queue.LIFECYCLE) == 1  # of the session's end
+
+    Node.objects.update(enabled=True)
+    tasks.reconcile()
+    assert depth(Queue.LIFECYCLE) == 2
+
+
+def test_a_fault_with_one_node_does_not_keep_the_others(
+    engine: FakeDriver, node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    NodeFactory(name="node-02")
+    probe = nodes.probe
+
+    def broken(asked: Node) -> bool:
+        if asked.name == "node-01":
+            raise TypeError("a bug")
+        return probe(asked)
+
+    monkeypatch.setattr(nodes, "probe", broken)
     tasks.reconcile()
     assert ("list", "") in engine.calls
 

@@ -1,12 +1,16 @@
 """A Docker engine that is not there, hangs, or talks nonsense: every verb ends in time, with one kind of error."""
 
+import errno
 import socket
+import subprocess
 import threading
 import time
 
 import pytest
 
+from runtime.drivers import bubblewrap as bubblewrap_module
 from runtime.drivers import docker as docker_module
+from runtime.drivers.bubblewrap import BubblewrapDriver
 from runtime.drivers.docker import DockerDriver
 from runtime.drivers.errors import EngineUnavailable
 from runtime.drivers.types import Resources, SandboxSpec
@@ -64,3 +68,17 @@ def test_an_engine_that_hangs(tmp_path, monkeypatch):
         with pytest.raises(EngineUnavailable):
             DockerDriver("main", tmp_path / "state", f"unix://{tmp_path}/e.sock").check()
         assert time.monotonic() - begun < 2
+
+
+@pytest.mark.bubblewrap
+@pytest.mark.parametrize("fault", [subprocess.TimeoutExpired("bwrap", 10), OSError(errno.EAGAIN, "no more processes")])
+def test_a_host_that_starts_no_process_in_time(tmp_path, monkeypatch, fault):
+    def fail(*_, **__):
+        raise fault
+
+    driver = BubblewrapDriver("main", tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(bubblewrap_module.subprocess, "run", fail)
+        with pytest.raises(EngineUnavailable):
+            driver.check()
+    driver.check()
