@@ -25,9 +25,10 @@ START_PATIENCE = 30.0
 """Seconds until it must take connections."""
 TEMPLATES = Path("/usr/share/squid/errors/templates")
 # Addresses that are nobody's business, whatever name leads there. Squid takes IPv4 in IPv6 (::ffff:10.0.0.1) for the IPv4 that it is.
+# 168.63.129.16 looks public, and is the platform of the machine itself on Azure: metadata and keys.
 REFUSED = (
-    "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24", "192.88.99.0/24",
-    "192.168.0.0/16", "198.18.0.0/15", "224.0.0.0/4", "240.0.0.0/4",
+    "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "168.63.129.16/32", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
+    "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "224.0.0.0/4", "240.0.0.0/4",
     "::/128", "::1/128", "64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "2001::/32", "2002::/16",
     "fc00::/7", "fe80::/10", "fec0::/10", "ff00::/8",
 )  # fmt: skip

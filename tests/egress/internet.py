@@ -18,7 +18,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 NAMESERVER = "203.0.113.53"
 PUBLIC, OTHER, PUBLIC6 = "203.0.113.10", "203.0.113.20", "2001:db8::10"
-PRIVATE = ("10.0.0.1", "192.168.1.1", "172.16.5.5", "169.254.169.254", "100.64.0.1", "fd00::1", "fe80::a")
+PRIVATE = (
+    "10.0.0.1",
+    "192.168.1.1",
+    "172.16.5.5",
+    "169.254.169.254",
+    "168.63.129.16",
+    "100.64.0.1",
+    "fd00::1",
+    "fe80::a",
+)
 GATEWAY, GATEWAY6 = "203.0.113.1", "2001:db8::1"
 PORTS = (80, 443, 8080, 8443)
 NAMES = {
@@ -27,6 +36,7 @@ NAMES = {
     "other.example.net": [OTHER],
     "six.example.com": [PUBLIC6],
     "metadata.example.com": ["169.254.169.254"],
+    "platform.example.com": ["168.63.129.16"],
     "ten.example.com": ["10.0.0.1"],
     "lan.example.com": ["192.168.1.1"],
     "mid.example.com": ["172.16.5.5"],
