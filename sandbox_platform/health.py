@@ -17,6 +17,8 @@ from sandbox_platform.errors import ApiError
 from sandbox_platform.models import Process
 
 log = structlog.get_logger(__name__)
+# Of the runtime, where every node that could serve was switched off by an operator.
+SWITCHED_OFF = "every node is switched off"
 
 
 def _read_only(view: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
@@ -72,7 +74,9 @@ def _queue() -> str:
 
 def _runtime() -> str:
     node_model = apps.get_model("runtime.Node")
-    return "ok" if node_model.objects.schedulable().exists() else "no node is ready"
+    if node_model.objects.schedulable().exists():
+        return "ok"
+    return SWITCHED_OFF if node_model.objects.filter(ready=True).exists() else "no node is ready"
 
 
 def _storage() -> str:

@@ -13,13 +13,16 @@ from pathlib import Path
 import pytest
 from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
+from django.test import Client
 
 from sandbox_platform import canary
 from sandbox_platform.models import ApiKey, Process
 from sandbox_platform.queue import Queue, depth
-from sandbox_platform.supervisor import exclusive, lineage, logfile, setup
+from sandbox_platform.supervisor import exclusive, hello, lineage, logfile, setup
 from sandbox_platform.supervisor.console import CannotStart
+from sandbox_platform.supervisor.service import Service
 from tests import workers
+from tests.factories import NodeFactory
 
 
 def until(condition, seconds=20.0):
@@ -235,3 +238,19 @@ def test_up_is_refused_beside_another_one(settings, tmp_path):
     settings.STATE_DIR = tmp_path
     with exclusive.state_folder(), pytest.raises(CommandError, match="runs already"):
         call_command("up")
+
+
+@pytest.mark.parametrize(
+    ("enabled", "ready", "starts"), [(True, True, True), (False, True, True), (False, False, False), (True, False, False)]
+)  # fmt: skip
+def test_a_service_whose_nodes_were_switched_off_starts_again(db, monkeypatch, enabled, ready, starts):
+    NodeFactory(enabled=enabled, ready=ready)
+    for kind in ("worker:runs", "worker:lifecycle"):
+        Process.objects.create(kind=kind, host="h", pid=1)
+
+    def answer(self, method, path):
+        found = Client().get(path)
+        return found.status_code, found.json()
+
+    monkeypatch.setattr(hello.Api, "call", answer)
+    assert Service()._ready()[0] is starts

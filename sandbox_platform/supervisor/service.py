@@ -13,6 +13,7 @@ from django.conf import settings
 from django.db import DatabaseError
 
 from runtime.egress import squid
+from sandbox_platform import health
 from sandbox_platform.canary import Canary
 from sandbox_platform.queue import Queue
 from sandbox_platform.supervisor import logfile
@@ -123,7 +124,9 @@ class Service:
         except (OSError, http.client.HTTPException, ValueError):
             return False, "the web server does not answer"
         wrong = [f"{name}: {state}" for name, state in body.get("checks", {}).items() if state != "ok"]
-        return status == 200, ", ".join(wrong) or f"/ready answers {status}"
+        # An operator who has switched the nodes off needs the console to switch them on again.
+        fine = status == 200 or wrong == [f"runtime: {health.SWITCHED_OFF}"]
+        return fine, ", ".join(wrong) or f"/ready answers {status}"
 
     def _stop_web(self) -> bool:
         say("web", "stopping")

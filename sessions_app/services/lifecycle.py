@@ -84,7 +84,7 @@ def _servable(amounts: dict[str, str]) -> capacity.Amounts:
     """As numbers. 400 for what no node could ever serve, 503 where no node is known or the disk is nearly full."""
     most = capacity.largest()
     if not most.cpu_millis:
-        raise ApiError("RuntimeUnavailable", "No node is registered to run sandboxes", headers={"Retry-After": "10"})
+        raise ApiError("RuntimeUnavailable", "No node takes sessions at the moment", headers={"Retry-After": "10"})
     wanted = capacity.Amounts(
         resources.cpu_millis(amounts["cpu"]), resources.size(amounts["memory"]), resources.size(amounts["disk"])
     )

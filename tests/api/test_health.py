@@ -45,6 +45,13 @@ def test_ready_says_what_is_missing(db: None, monkeypatch: pytest.MonkeyPatch) -
     assert (checks["database"], checks["storage"]) == ("ok", "ok")
 
 
+def test_ready_says_that_an_operator_switched_the_nodes_off(db: None) -> None:
+    everything_is_there()
+    Node.objects.update(enabled=False)
+    answer = client.get("/ready")
+    assert (answer.status_code, answer.json()["checks"]["runtime"]) == (503, "every node is switched off")
+
+
 def test_ready_without_a_database_tells_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     def gone() -> str:
         raise OperationalError("could not connect as hunter2")
