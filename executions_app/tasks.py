@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 
 from executions_app.models import Execution, ExecutionStatus
-from executions_app.services import claim, drive, finish, submit, sweep
+from executions_app.services import claim, drive, finish, sweep
 from executions_app.services.loop import loop
 
 log = structlog.get_logger(__name__)
@@ -22,10 +22,10 @@ def reattach(execution_id: str) -> None:
     execution = drive.take_over(execution_id)
     if execution is not None and execution.takeovers > drive.MAX_TAKEOVERS:
         log.error("run_given_up", execution=execution.pk)
-        submit.cancel_at_executor(execution)
+        loop().cancel(execution)
         finish.finish(execution, drive.given_up())
     elif execution is not None:
-        loop().submit(execution)
+        loop().submit(execution, again=True)
 
 
 def cancel(execution_id: str) -> None:
@@ -34,7 +34,7 @@ def cancel(execution_id: str) -> None:
         pk=execution_id, status=ExecutionStatus.RUNNING
     )
     if (execution := running.first()) is not None:
-        submit.cancel_at_executor(execution)
+        loop().cancel(execution)
 
 
 def cancel_all(session_id: str) -> None:
@@ -43,7 +43,7 @@ def cancel_all(session_id: str) -> None:
         session_id=session_id, status=ExecutionStatus.RUNNING
     )
     for execution in running:
-        submit.cancel_at_executor(execution)
+        loop().cancel(execution)
 
 
 def tick() -> None:

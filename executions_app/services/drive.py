@@ -21,7 +21,7 @@ from runtime.drivers.errors import ExecutorError, ExecutorProtocolError, Executo
 from runtime.drivers.executor_client import ExecutorClient, Patience, RunRequest
 from sandbox_platform import processes, wakeups
 from sandbox_platform.queue import Queue, enqueue
-from sessions_app.models import Reason, Session, SessionStatus
+from sessions_app.models import ENDED, Reason, Session, SessionStatus
 from sessions_app.services import lifecycle
 
 log = structlog.get_logger(__name__)
@@ -125,22 +125,28 @@ def refused(execution: Execution, collected: Collected, error: ExecutorError) ->
         return ending.without_result(
             collected, "lost", "The run's result was lost" if gone else "The executor refused the run"
         )
-    session = Session.objects.only("status").get(pk=execution.session_id)
-    if session.ended:
-        how = "session_ended" if session.status == SessionStatus.TERMINATED else _death(session.pk)
-        return ending.without_result(collected, how)
-    return None
+    session = Session.objects.only("status", "status_reason").get(pk=execution.session_id)
+    return ending.without_result(collected, _ended_as(session.status, session.status_reason)) if session.ended else None
 
 
-def _death(session_id: str) -> str:
-    reason = Session.objects.values_list("status_reason", flat=True).get(pk=session_id)
-    return (
-        "oom"
-        if reason == Reason.OOM_KILLED
-        else "session_ended"
-        if reason in (Reason.EXPIRED, Reason.MAX_LIFETIME)
-        else "lost"
-    )
+def over_as(execution: Execution) -> str | None:
+    """Before a PUT is repeated: the outcome that has been asked for meanwhile, by a cancellation or the session's end; "" if none has.
+
+    None: it is not this process's any more.
+    """
+    mine = Execution.objects.filter(pk=execution.pk, status=ExecutionStatus.RUNNING, driver=processes.own_id())
+    row = mine.values_list("cancel_requested_at", "session__status", "session__status_reason").first()
+    if row is None:
+        return None
+    cancelled, status, reason = row
+    return _ended_as(status, reason) if status in ENDED else "cancelled" if cancelled else ""
+
+
+def _ended_as(status: str, reason: str) -> str:
+    """The outcome of a run whose session has ended so."""
+    if status == SessionStatus.TERMINATED or reason in (Reason.EXPIRED, Reason.MAX_LIFETIME):
+        return "session_ended"
+    return "oom" if reason == Reason.OOM_KILLED else "lost"
 
 
 def overdue(execution: Execution, collected: Collected) -> Ending:

@@ -35,7 +35,7 @@ def drive_here(execution: Execution, seconds: float) -> bool:
             return False
         finish(execution, end)
     except (DatabaseError, InterfaceError):
-        loop().submit(execution)
+        loop().submit(execution, again=True)
         raise
     except Exception:
         log.exception("drive_failed", execution=execution.pk)

@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 import structlog
 from django.db import DatabaseError, InterfaceError, connection
 
-from executions_app.models import Execution, ExecutionStatus
-from executions_app.services import drive
+from executions_app.models import Execution
+from executions_app.services import drive, ending
 from executions_app.services.ending import Collected, Ending
 from executions_app.services.finish import finish
-from runtime.drivers.errors import ExecutorError
+from runtime.drivers.errors import ExecutorError, ExecutorRefused
 from runtime.drivers.executor_client import AsyncExecutorClient
 from sandbox_platform.queue import Queue, enqueue
 
@@ -36,14 +36,22 @@ class DriveLoop:
         self._loop = asyncio.new_event_loop()
         self._database = ThreadPoolExecutor(max_workers=2, thread_name_prefix="drive-db")
         self._tasks: set[asyncio.Task[None]] = set()
+        self._cancelling: set[str] = set()
         threading.Thread(target=self._loop.run_forever, name="drive-loop", daemon=True).start()
 
-    def submit(self, execution: Execution) -> None:
-        """Drive it, behind the caller's back. The execution must be leased to this process."""
-        self._loop.call_soon_threadsafe(self._begin, execution)
+    def submit(self, execution: Execution, again: bool = False) -> None:
+        """Drive it, behind the caller's back. The execution must be leased to this process.
 
-    def _begin(self, execution: Execution) -> None:
-        task = self._loop.create_task(self._drive(execution))
+        `again`: its executor may have been told already. Nobody starts it then whose end has been asked for meanwhile.
+        """
+        self._loop.call_soon_threadsafe(lambda: self._begin(self._drive(execution, again)))
+
+    def cancel(self, execution: Execution) -> None:
+        """Ask its executor for its end, behind the caller's back: one that hangs keeps nobody waiting. The ticker asks again."""
+        self._loop.call_soon_threadsafe(lambda: self._begin(self._cancel(execution)))
+
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -56,30 +64,36 @@ class DriveLoop:
                 log.warning("database_unavailable", error=str(error))
                 await asyncio.sleep(DATABASE_TRY_AGAIN)
 
-    async def _drive(self, execution: Execution) -> None:
+    async def _drive(self, execution: Execution, again: bool) -> None:
         try:
             structlog.contextvars.bind_contextvars(request_id=execution.request_id)
-            end = await self._follow(execution)
+            end = await self._follow(execution, again)
             if end is not None and await self._ask(finish, execution, end):
                 await self._acknowledge(execution)
         except Exception:
             log.exception("drive_failed", execution=execution.pk)
             await self._ask(drive.hand_over, execution)
 
-    async def _follow(self, execution: Execution) -> Ending | None:
+    async def _follow(self, execution: Execution, again: bool) -> Ending | None:
         socket = drive.socket_of(execution)
         request = await self._ask(drive.request_of, execution)
+        over = await self._ask(drive.over_as, execution) if again else ""
+        if over is None:
+            return None
         collected, patience = Collected(), drive.patience_for(execution)
         looked = late = False
         while socket is not None and not late:
             late = patience.left <= 0  # a last look then: there may be a result all the same
             latest = Collected()
             client = AsyncExecutorClient(socket, execution.request_id or None, drive.peer_of(execution))
+            run_id = execution.run_id
             try:
                 async for event in (
-                    client.attach(execution.run_id, follow=False, deadline=drive.LAST_LOOK)
+                    client.attach(run_id, follow=False, deadline=drive.LAST_LOOK)
                     if late
-                    else client.run(execution.run_id, request, patience)
+                    else client.attach(run_id, deadline=patience)
+                    if over
+                    else client.run(run_id, request, patience)
                 ):
                     latest.add(event)
                     collected = latest  # not before: where the sandbox is gone, what was read of it stays
@@ -91,6 +105,8 @@ class DriveLoop:
                     return end
                 collected, patience, late = Collected(), drive.patience_for(execution), False
             except ExecutorError as error:
+                if over and isinstance(error, ExecutorRefused) and error.code == "not_found":
+                    return ending.without_result(collected, over)  # and it never began
                 if late:
                     break
                 if (end := await self._ask(drive.refused, execution, collected, error)) is not None:
@@ -99,9 +115,21 @@ class DriveLoop:
                     looked = True
                     await self._ask(_look_at_container, execution)
                 await asyncio.sleep(TRY_AGAIN)
-            if not await self._ask(_still_mine, execution):
+            if (over := await self._ask(drive.over_as, execution)) is None:
                 return None
         return await self._ask(drive.overdue, execution, collected)
+
+    async def _cancel(self, execution: Execution) -> None:
+        socket, run_id = drive.socket_of(execution), execution.run_id
+        if socket is None or run_id in self._cancelling:
+            return
+        self._cancelling.add(run_id)
+        try:
+            await AsyncExecutorClient(socket, execution.request_id or None, drive.peer_of(execution)).cancel(run_id)
+        except ExecutorError as error:
+            log.info("cancel_not_delivered", execution=execution.pk, error=str(error))
+        finally:
+            self._cancelling.discard(run_id)
 
     async def _acknowledge(self, execution: Execution) -> None:
         socket = drive.socket_of(execution)
@@ -117,13 +145,6 @@ class DriveLoop:
 def _fresh(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     connection.close_if_unusable_or_obsolete()
     return function(*args, **kwargs)
-
-
-def _still_mine(execution: Execution) -> bool:
-    from sandbox_platform import processes
-
-    mine = Execution.objects.filter(pk=execution.pk, status=ExecutionStatus.RUNNING, driver=processes.own_id())
-    return mine.exists()
 
 
 def _look_at_container(execution: Execution) -> None:

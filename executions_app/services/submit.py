@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import structlog
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
@@ -13,15 +12,12 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from executions_app.models import Execution, ExecutionStatus
-from executions_app.services import drive, ending, finish, statements
-from runtime.drivers.errors import ExecutorError
+from executions_app.services import ending, finish, statements
 from sandbox_platform import crypto, direct, processes
 from sandbox_platform.errors import ApiError
 from sandbox_platform.queue import Queue, enqueue
 from sessions_app.models import Session, SessionStatus
 from sessions_app.services import lifecycle
-
-log = structlog.get_logger(__name__)
 
 
 def submit(session: Session, values: dict[str, Any], request_id: str, drive_here: bool) -> Execution:
@@ -119,14 +115,3 @@ def cancel(execution: Execution) -> None:
         if not running.update(cancel_requested_at=Now()):
             return
         enqueue(Queue.RUNS, "executions_app.tasks.cancel", execution.pk)
-
-
-def cancel_at_executor(execution: Execution) -> None:
-    """Tell the executor. If it can't be reached, the run's own driver or the reconciler ends it."""
-    client = drive.client_of(execution)
-    if client is None:
-        return
-    try:
-        client.cancel(execution.run_id)
-    except ExecutorError as error:
-        log.info("cancel_not_delivered", execution=execution.pk, error=str(error))

@@ -10,12 +10,15 @@ from django.db.models.functions import Now
 from executions_app.models import Execution, ExecutionStatus
 from executions_app.services import ending
 from executions_app.services.finish import finish, finish_pending
+from executions_app.services.loop import loop
 from sandbox_platform.models import Process
 from sandbox_platform.queue import Queue, enqueue
 from sessions_app.models import ENDED, Reason, Session, SessionStatus
 
 # Seconds that the driver of a run gets, after the session's end, to hand in what the run printed.
 LAST_WORDS = 8
+# What no executor is told of again.
+LARGE = ("code", "event", "stdin", "stdout", "stderr", "return_value")
 
 
 def dispatch_waiting() -> None:
@@ -40,12 +43,15 @@ def reattach_orphans() -> None:
 
 
 def cancel_again() -> None:
-    """Ring for cancellations that have not taken effect: the executor may not have known the run yet, or the task was lost."""
-    asked = Execution.objects.filter(
-        status=ExecutionStatus.RUNNING, cancel_requested_at__lt=Now() - dt.timedelta(seconds=2)
-    )
-    for pk in asked.values_list("pk", flat=True)[:200]:
-        enqueue(Queue.RUNS, "executions_app.tasks.cancel", pk)
+    """Deliver what has not taken effect: the executor may not have known the run yet, or the task was lost.
+
+    The end of a session asks for the end of its runs. It writes to none of them: their own ends lock them before the session.
+    """
+    then = Now() - dt.timedelta(seconds=2)
+    asked = Q(cancel_requested_at__lt=then) | Q(session__status__in=ENDED, session__ended_at__lt=then)
+    running = Execution.objects.filter(asked, status=ExecutionStatus.RUNNING)
+    for execution in running.select_related("session__container").defer(*LARGE)[:1000]:
+        loop().cancel(execution)
 
 
 def end_with_session(session_id: str) -> None:
@@ -62,10 +68,11 @@ def end_leftovers() -> None:
     """Runs and waiting executions of sessions that ended a while ago: nobody will bring their result any more."""
     over = Session.objects.filter(status__in=ENDED, ended_at__lt=Now() - dt.timedelta(seconds=LAST_WORDS))
     left = Execution.objects.filter(session__in=over, status__in=(ExecutionStatus.PENDING, ExecutionStatus.RUNNING))
-    for execution in left.select_related("session")[:500]:
+    for execution in left.select_related("session__container").defer(*LARGE)[:500]:
         if execution.status == ExecutionStatus.PENDING:
             end_with_session(execution.session_id)
         else:
+            loop().cancel(execution)  # once more: its sandbox may have to stay for its files
             finish(execution, _lost_with(execution.session))
 
 

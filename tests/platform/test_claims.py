@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 from django.db import connection, transaction
-from django_q.models import OrmQ
 
 from executions_app.models import Execution, ExecutionStatus
-from executions_app.services import claim, submit, sweep
+from executions_app.services import claim, submit
 from sandbox_platform import processes
 from sessions_app.models import Session
 from tests.api.client import eventually
@@ -47,17 +46,3 @@ def test_one_that_is_cancelled_in_that_moment_is_left_alone_and_the_next_one_tak
     assert [row.pk for row in taken] == [following.pk]
     assert Execution.objects.get(pk=cancelled.pk).status == ExecutionStatus.FAILED
     assert Session.objects.get(pk=session.pk).active_runs == 1
-
-
-@pytest.mark.django_db
-def test_a_cancellation_that_did_not_arrive_is_delivered_again() -> None:
-    session = SessionFactory(running=True, active_runs=1)
-    execution = ExecutionFactory(session=session, status=ExecutionStatus.RUNNING)
-    sweep.cancel_again()
-    assert not OrmQ.objects.exists()
-    submit.cancel(execution)
-    OrmQ.objects.all().delete()
-    Execution.objects.update(cancel_requested_at="2026-01-06T10:00:00Z")
-    sweep.cancel_again()
-    (task,) = OrmQ.objects.all()
-    assert task.task["args"][0] == "executions_app.tasks.cancel" and task.task["args"][2] == execution.pk

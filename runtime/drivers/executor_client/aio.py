@@ -41,7 +41,7 @@ class AsyncExecutorClient:
             yield event
 
     async def attach(
-        self, run_id: str, stdout: int = 0, stderr: int = 0, follow: bool = True, deadline: float = 10.0
+        self, run_id: str, stdout: int = 0, stderr: int = 0, follow: bool = True, deadline: float | Patience = 10.0
     ) -> AsyncIterator[Event]:
         """The run's events from these byte offsets: up to the result if `follow`, else those there are by now."""
         target = protocol.run_target(run_id, follow=int(follow), stdout=stdout, stderr=stderr)
