@@ -10,5 +10,9 @@ class ExecutionsConfig(AppConfig):
     verbose_name = "Executions"
 
     def ready(self) -> None:
-        """Connect the receivers."""
+        """Connect the receivers, and have leases looked after."""
         from executions_app import receivers  # noqa: F401
+        from executions_app.services import leases
+        from sandbox_platform import processes
+
+        processes.now_and_then(leases.give_back)

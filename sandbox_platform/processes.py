@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import os
 import socket
 import sys
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 
 import structlog
@@ -23,11 +25,19 @@ from sandbox_platform.retention import delete_in_batches
 
 log = structlog.get_logger(__name__)
 BEAT_SECONDS = 1.5
+# Beats between two looks at what else is asked for.
+LOOK_EVERY = 2
 EGRESS = "egress"
 """The kind of process that carries connections of sandboxes to the proxy."""
 
 _own: tuple[int, uuid.UUID] | None = None
 _lock = threading.Lock()
+_looks: list[Callable[[uuid.UUID], None]] = []
+
+
+def now_and_then(look: Callable[[uuid.UUID], None]) -> None:
+    """Have `look` called with this process's id every few seconds, by the thread of its heartbeat: it must be quick."""
+    _looks.append(look)
 
 
 def own_id() -> uuid.UUID:
@@ -59,10 +69,12 @@ def _kind() -> str:
 
 
 def _beat(pk: uuid.UUID) -> None:
-    while True:
+    for count in itertools.count(1):
         time.sleep(BEAT_SECONDS)
         try:
             alive = Process.objects.filter(pk=pk, dead_at=None).update(beats=F("beats") + 1)
+            for look in _looks if alive and count % LOOK_EVERY == 0 else ():
+                look(pk)
         except Exception as error:
             log.warning("heartbeat_failed", error=str(error))
             with suppress(Exception):

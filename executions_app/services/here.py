@@ -11,7 +11,7 @@ import structlog
 from django.db import DatabaseError, InterfaceError
 
 from executions_app.models import Execution
-from executions_app.services import drive
+from executions_app.services import drive, leases
 from executions_app.services.ending import Collected, Ending
 from executions_app.services.finish import finish
 from executions_app.services.loop import loop
@@ -29,11 +29,13 @@ def drive_here(execution: Execution, seconds: float) -> bool:
     Raises DatabaseError where the database is away: this process's own loop then goes on until the result is stored.
     """
     try:
-        end = _follow(execution, seconds)
+        with leases.driving(execution.pk):
+            end = _follow(execution, seconds)
+            if end is not None:
+                finish(execution, end)
         if end is None:
             drive.hand_over(execution)
             return False
-        finish(execution, end)
     except (DatabaseError, InterfaceError):
         loop().submit(execution, again=True)
         raise

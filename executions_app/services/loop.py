@@ -13,7 +13,7 @@ import structlog
 from django.db import DatabaseError, InterfaceError, connection
 
 from executions_app.models import Execution
-from executions_app.services import drive, ending
+from executions_app.services import drive, ending, leases
 from executions_app.services.ending import Collected, Ending
 from executions_app.services.finish import finish
 from runtime.drivers.errors import ExecutorError, ExecutorRefused
@@ -67,8 +67,10 @@ class DriveLoop:
     async def _drive(self, execution: Execution, again: bool) -> None:
         try:
             structlog.contextvars.bind_contextvars(request_id=execution.request_id)
-            end = await self._follow(execution, again)
-            if end is not None and await self._ask(finish, execution, end):
+            with leases.driving(execution.pk):
+                end = await self._follow(execution, again)
+                stored = end is not None and await self._ask(finish, execution, end)
+            if stored:
                 await self._acknowledge(execution)
         except Exception:
             log.exception("drive_failed", execution=execution.pk)

@@ -1,0 +1,93 @@
+"""A run that is leased to a living process which does not know of it: it is given back, and goes on."""
+
+from __future__ import annotations
+
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.db import OperationalError, connection
+
+from executions_app.models import Execution
+from executions_app.services import claim, leases, submit, sweep
+from sandbox_platform import processes
+from sandbox_platform.queue import Queue
+from sessions_app.models import Session
+from tests import cut, workers
+from tests.api.client import eventually
+from tests.executors import Executor, executor, result
+from tests.factories import ExecutionFactory, SessionFactory
+
+pytestmark = pytest.mark.django_db(transaction=True)
+VALUES = {"language": "python", "code": "print(1)", "event": "{}", "timeout": 30}
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path) -> Iterator[Executor]:
+    def behave(request: str, connection: socket.socket) -> None:
+        connection.sendall(result())
+
+    with executor(tmp_path / "x.sock", behave) as made:
+        yield made
+
+
+@pytest.fixture
+def wire(monkeypatch: pytest.MonkeyPatch) -> Iterator[cut.Wire]:
+    with tempfile.TemporaryDirectory(prefix="sbxw-") as folder, cut.wire(monkeypatch, Path(folder)) as made:
+        yield made
+
+
+def goes_on(pk: str) -> None:
+    """Nobody drives it; the heartbeat's thread notices, and a worker takes over."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(processes, "BEAT_SECONDS", 0.02)
+        eventually(lambda: Execution.objects.filter(pk=pk, driver=None).exists())
+    sweep.reattach_orphans()
+    assert workers.run_one(Queue.RUNS)
+    eventually(lambda: Execution.objects.filter(pk=pk, status="completed").exists())
+
+
+@pytest.mark.postgres
+def test_a_claim_whose_answer_is_lost(sandbox: Executor, wire: cut.Wire) -> None:
+    session_id = sandbox.session()
+    waiting = ExecutionFactory(session=Session.objects.get(pk=session_id))
+    processes.own_id()
+    wire.cut_behind(b"COMMIT")
+    with pytest.raises(OperationalError):
+        claim.eldest(session_id)
+    assert Execution.objects.get(pk=waiting.pk).status == "running"
+    goes_on(waiting.pk)
+
+
+@pytest.mark.postgres
+def test_a_start_whose_answer_is_lost(sandbox: Executor, wire: cut.Wire) -> None:
+    session = Session.objects.get(pk=sandbox.session())
+    processes.own_id()
+    wire.cut_behind(b"INSERT INTO")
+    with pytest.raises(OperationalError):
+        submit.submit_here(session, VALUES, "")
+    connection.close()  # as at the end of a request
+    started = Execution.objects.get()
+    assert started.status == "running"
+    goes_on(started.pk)
+
+
+def test_what_is_driven_stays() -> None:
+    own = processes.own_id()
+    driven, forgotten = (
+        ExecutionFactory(session=SessionFactory(running=True), status="running", driver=own) for _ in "ab"
+    )
+    others = ExecutionFactory(session=forgotten.session, status="running", driver=None)
+    with leases.driving(driven.pk):
+        with leases.driving(driven.pk):
+            leases.give_back(own)
+        assert Execution.objects.filter(driver=own).count() == 2, (
+            "once is not enough: it may be on its way to its driver"
+        )
+        leases.give_back(own)
+        assert [row.pk for row in Execution.objects.filter(driver=own)] == [driven.pk]
+    leases.give_back(own)
+    leases.give_back(own)
+    assert set(Execution.objects.filter(driver=None)) == {driven, forgotten, others}
