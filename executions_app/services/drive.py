@@ -93,7 +93,7 @@ def settles_at_once(collected: Collected) -> bool:
 
 
 def settle(execution: Execution, collected: Collected) -> Ending | None:
-    """What follows from a result. None: it was lost, another try is wanted and has been prepared."""
+    """What follows from a result. None: it was lost, another try is wanted and has been prepared, by this process or by another."""
     result = collected.result
     if result is not None and result.outcome == "lost" and execution.retry_lost and execution.attempt < MAX_ATTEMPTS:
         again = Execution.objects.filter(
@@ -103,6 +103,9 @@ def settle(execution: Execution, collected: Collected) -> Ending | None:
             execution.attempt += 1
             wakeups.publish(execution.topic)  # who follows its output begins anew
             return None
+        same = Execution.objects.filter(pk=execution.pk, status=ExecutionStatus.RUNNING, attempt=execution.attempt)
+        if not same.exists():
+            return None  # whoever took it over has seen the same, and is at the next one
     session_ended = (
         result is not None
         and result.outcome == "cancelled"

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import socket
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from django.db import OperationalError, connection
+from django.db import OperationalError, connection, connections
 
 from executions_app.models import Execution
 from executions_app.services import claim, leases, submit, sweep
+from executions_app.services.here import drive_here
 from sandbox_platform import processes
 from sandbox_platform.queue import Queue
 from sessions_app.models import Session
@@ -91,3 +93,32 @@ def test_what_is_driven_stays() -> None:
     leases.give_back(own)
     leases.give_back(own)
     assert set(Execution.objects.filter(driver=None)) == {driven, forgotten, others}
+
+
+def test_who_was_taken_for_dead_does_not_end_the_try_that_its_successor_began(tmp_path: Path) -> None:
+    """Both have read that the first was lost."""
+    successor = uuid.uuid4()
+
+    def behave(request: str, connection: socket.socket) -> None:
+        if request.startswith("PUT"):
+            Execution.objects.update(attempt=2, driver=successor)
+            connections.close_all()
+            connection.sendall(result("lost"))
+
+    with executor(tmp_path / "x.sock", behave) as sandbox:
+        execution = sandbox.execution(sandbox.session(), retry_lost=True, driver=processes.own_id())
+        assert not drive_here(execution, 20)
+    execution.refresh_from_db()
+    assert (execution.status, execution.attempt, execution.driver) == ("running", 2, successor)
+
+
+def test_a_lost_run_that_is_to_end_is_not_tried_again(tmp_path: Path) -> None:
+    def behave(request: str, connection: socket.socket) -> None:
+        connection.sendall(result("lost"))
+
+    with executor(tmp_path / "x.sock", behave) as sandbox:
+        execution = sandbox.execution(sandbox.session(), retry_lost=True, driver=processes.own_id())
+        submit.cancel(execution)
+        assert drive_here(execution, 20)
+    execution.refresh_from_db()
+    assert (execution.status, execution.attempt) == ("failed", 1)
