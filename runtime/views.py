@@ -148,8 +148,8 @@ def _moment(text: str | None) -> dt.datetime | None:
         return None
     try:
         moment = parse_datetime(text.replace(" ", "+"))
-    except ValueError:
-        moment = None
-    if moment is None:
-        raise invalid("since: must be an ISO 8601 time such as 2026-01-06T10:00:00Z")
-    return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+        if moment is not None:
+            return moment.astimezone(dt.UTC) if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+    except (ValueError, OverflowError):
+        pass  # no time, or one that lies before the year 1 or behind 9999 in UTC
+    raise invalid("since: must be an ISO 8601 time such as 2026-01-06T10:00:00Z")

@@ -70,9 +70,12 @@ def _beyond(column: str, cursor: str, side: str) -> Q:
     text, _, pk = cursor.partition(",")
     try:
         when = dt.datetime.fromisoformat(text)
-    except ValueError as error:
+        if timezone.is_naive(when):
+            raise IncorrectLookupParameters
+        when = when.astimezone(dt.UTC)
+    except (ValueError, OverflowError) as error:
         raise IncorrectLookupParameters(error) from error
-    if timezone.is_naive(when) or not pk or "\0" in pk:
+    if not pk or "\0" in pk:
         raise IncorrectLookupParameters
     return Q(**{f"{column}__{side}e": when}) & (Q(**{f"{column}__{side}": when}) | Q(**{f"pk__{side}": pk}))
 

@@ -124,6 +124,7 @@ def test_one_that_is_not_made_yet_has_no_id(api: Api) -> None:
 @pytest.mark.parametrize(
     "query",
     ["tail=0", "tail=10001", "tail=-1", "tail=x", "tail=", "since=yesterday", "since=", "since=2026-13-01T00:00:00Z", "since=%00",
+     "since=0001-01-01T00:00:00%2B23:00", "since=9999-12-31T23:59:59-23:00",
      "follow=1",
      "tail=1&tail=2"],
 )  # fmt: skip

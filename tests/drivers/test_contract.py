@@ -1,5 +1,6 @@
 """The contract of `runtime.drivers.base`, kept by every driver, on the real thing."""
 
+import datetime as dt
 import multiprocessing
 import os
 import re
@@ -82,6 +83,8 @@ def test_the_log_has_a_time_on_each_line(kind):
     assert driver.logs(made.name, tail=2).splitlines() == driver.logs(made.name).splitlines()[-2:]
     later = made.created_at.replace(year=made.created_at.year + 1)
     assert driver.logs(made.name, since=later) == ""
+    assert driver.logs(made.name, since=dt.datetime.min.replace(tzinfo=dt.UTC)) == driver.logs(made.name)
+    assert driver.logs(made.name, since=dt.datetime.max.replace(tzinfo=dt.UTC)) == ""
 
 
 def test_what_is_unknown_is_not_found_and_removing_it_is_no_error(kind):
