@@ -138,12 +138,16 @@ def prune(runtime_type: str, in_use: set[str]) -> list[str]:
     """Remove images that neither a row nor any of `in_use` (references that sandboxes have) names. What was removed."""
     if building():
         return []
-    rows = TemplateImage.objects.filter(runtime_type=runtime_type)
-    named = set(rows.exclude(ref="").values_list("ref", flat=True)) | _kept_builds(runtime_type)
-    removed = builder_of(runtime_type).prune(in_use | named)
+    removed = builder_of(runtime_type).prune(in_use | kept(runtime_type))
     if removed:
         log.info("images_removed", runtime=runtime_type, images=removed)
     return removed
+
+
+def kept(runtime_type: str) -> set[str]:
+    """References of images that `prune` leaves there, whether a sandbox has them or not. Others may be gone at any moment."""
+    rows = TemplateImage.objects.filter(runtime_type=runtime_type).exclude(ref="")
+    return set(rows.values_list("ref", flat=True)) | _kept_builds(runtime_type)
 
 
 def _kept_builds(runtime_type: str) -> set[str]:

@@ -104,14 +104,22 @@ def publish(version: TemplateVersion) -> bool:
             setattr(template, name, value)
         template.save()
         _publish(version)
-        for kind, build in builds.items():
+        ready = {kind: build for kind, build in builds.items() if build.ref in services.kept(kind)}
+        for kind in builds.keys() - ready.keys():
+            # What an earlier version was built into may have been removed since: sessions wait until it is made again.
+            TemplateImage.objects.update_or_create(
+                template=template, runtime_type=kind,
+                defaults={"status": ImageStatus.PENDING, "ref": "", "fingerprint": "", "detail": "Waiting to be made again",
+                          "attempts": 0, "builder": None},
+            )  # fmt: skip
+        for kind, build in ready.items():
             TemplateImage.objects.update_or_create(
                 template=template, runtime_type=kind,
                 defaults={"status": ImageStatus.READY, "ref": build.ref, "fingerprint": build.fingerprint, "detail": "", "attempts": 0},
             )  # fmt: skip
             image_ready.send(sender=TemplateImage, template_id=template.pk, runtime_type=kind)
         # Other kinds of runtime are made anew, and an image that was removed meanwhile is noticed and made again.
-        services.check_images(template, except_for=set(builds))
+        services.check_images(template, except_for=set(ready))
     return True
 
 

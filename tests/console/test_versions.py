@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 from django.utils import timezone
+from django_q.models import OrmQ
 
 from sandbox_platform.errors import ApiError
 from templates_app import building, curation, services, versions
 from templates_app.images.base import BuildFailed, Made
-from templates_app.models import BuildStatus, Template, TemplateBuild, TemplateImage, VersionStatus
+from templates_app.models import BuildStatus, ImageStatus, Template, TemplateBuild, TemplateImage, VersionStatus
 from tests.api.client import Api
 from tests.factories import NodeFactory, TemplateImageFactory
 
@@ -106,6 +107,28 @@ def test_rolling_back_publishes_the_earlier_version_again(template):
     second.refresh_from_db()
     assert second.status == VersionStatus.RETIRED
     assert [version.number for version in template.versions.filter(status=VersionStatus.PUBLISHED)] == [1]
+
+
+def test_rolling_back_to_a_version_whose_image_was_removed_has_sessions_wait_for_it(template):
+    done = []
+    for number in range(services.KEPT + 2):
+        done.append(drafted(template, pre_installed_packages=[f"p{number}"]))
+        built(done[-1])
+        versions.publish(done[-1])
+    assert "/images/p0" not in services.kept("bubblewrap")
+    OrmQ.objects.all().delete()
+    assert versions.publish(done[-2])
+    image = TemplateImage.objects.get()
+    assert (image.status, image.ref) == (ImageStatus.READY, f"/images/p{services.KEPT}")
+    assert versions.publish(done[0])
+    image.refresh_from_db()
+    assert (image.status, image.ref) == (ImageStatus.PENDING, "")
+    assert ("templates_app.tasks.prepare_image", "", template.pk, "bubblewrap") in [
+        row.args() for row in OrmQ.objects.all()
+    ]
+    services.prepare(template.pk, "bubblewrap")
+    image.refresh_from_db()
+    assert (image.status, image.ref) == (ImageStatus.READY, "/images/p0")
 
 
 def test_a_version_from_before_a_column_came_has_its_default(template):
