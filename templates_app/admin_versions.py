@@ -121,7 +121,7 @@ class BuildAdmin(ForCurators):
     search_prefixes = {"": "version__template__pk__startswith"}
     empty_hint = "Press Build on the page of a template or of one of its versions."
     acts = (
-        Act("cancel", "Cancel", "Cancelled", "It stops as soon as its builder looks, and leaves nothing behind.",
+        Act("cancel", "Cancel", "Cancel requested", "It stops as soon as its builder looks, and leaves nothing behind.",
             lambda request, row, values: building.cancel(row), possible=lambda row: not row.done),
     )  # fmt: skip
 

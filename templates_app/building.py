@@ -73,7 +73,10 @@ def run(build_id: int, smoke_test: SmokeTest) -> None:
         build.smoke = smoke_test(build, say)
         say(f"Smoke test: {sum(passed for _, passed, _ in build.smoke)} of {len(build.smoke)} passed")
         good = bool(build.smoke) and all(passed for _, passed, _ in build.smoke)
-        _end(build, BuildStatus.SUCCEEDED if good else BuildStatus.FAILED, smoke=build.smoke)
+        if not good:
+            _end(build, BuildStatus.FAILED, smoke=build.smoke)
+        elif not _end(build, BuildStatus.SUCCEEDED, smoke=build.smoke):
+            raise Cancelled
     except Cancelled:
         _end(build, BuildStatus.CANCELLED, last="Cancelled")
     except BuildFailed as error:
@@ -108,12 +111,17 @@ def _make(build: TemplateBuild, say: Say) -> None:
         raise Cancelled
 
 
-def _end(build: TemplateBuild, status: BuildStatus, last: str = "", **values: Any) -> None:
+def _end(build: TemplateBuild, status: BuildStatus, last: str = "", **values: Any) -> bool:
+    """False if it is not to end so: somebody was told that it is being cancelled, or has ended it."""
     rows = TemplateBuild.objects.filter(pk=build.pk)
     if last:
         rows.update(log=Concat(F("log"), Value(f"{_line(last)}\n")))
-    rows.move(status, ended_at=timezone.now(), builder=None, **values)
+    if status == BuildStatus.SUCCEEDED:
+        rows = rows.filter(cancel_requested_at=None)
+    if not rows.move(status, ended_at=timezone.now(), builder=None, **values):
+        return False
     log.info("build_ended", build=build.pk, status=status)
+    return True
 
 
 class _Log:

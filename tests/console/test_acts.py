@@ -107,6 +107,11 @@ def test_cancelling_ends_a_run_that_waits(admin, session):
     assert execution.error["error_code"] == "Sandbox.ExecCancelled"
 
 
+def test_cancelling_a_build_says_that_it_was_asked_for(admin):
+    build = TemplateBuildFactory(status="building")
+    assert said(admin.post(f"/admin/templates_app/templatebuild/{build.pk}/do/cancel/")) == "Cancel requested."
+
+
 @pytest.mark.parametrize(
     ("act", "closing", "ended", "orders"),
     [("drain", "terminated_by_operator", False, 0), ("remove", "", True, 1), ("kill", "", True, 2)],

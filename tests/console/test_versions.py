@@ -6,6 +6,9 @@ import pytest
 from django.utils import timezone
 from django_q.models import OrmQ
 
+from runtime.drivers.fake import FakeDriver
+from runtime.models import Container, ContainerStatus
+from runtime.services import containers, smoke
 from sandbox_platform.errors import ApiError
 from templates_app import building, curation, services, versions
 from templates_app.images.base import BuildFailed, Made
@@ -163,6 +166,34 @@ def test_a_build_can_be_cancelled_while_it_waits_and_while_it_runs(template, mon
     assert (again.status, again.pk == build.pk) == (BuildStatus.CANCELLED, False)
     assert "Cancelled" in again.log
     assert not building.cancel(again)
+
+
+def test_a_build_that_is_cancelled_at_its_very_end_is_cancelled_and_cannot_be_published(template, monkeypatch):
+    """Whoever was told that it is being cancelled finds it so, even where the builder looked for the last time before."""
+    monkeypatch.setattr(building, "LOOK_EVERY", 1e9)
+    (build,) = building.order(drafted(template, cpu="2"))
+
+    def cancelled_meanwhile(row, say):
+        assert building.cancel(row)
+        return passes(row, say)
+
+    building.run(build.pk, cancelled_meanwhile)
+    build.refresh_from_db()
+    assert build.status == BuildStatus.CANCELLED
+    with pytest.raises(ApiError, match="smoke test"):
+        versions.publish(build.version)
+
+
+def test_a_smoke_test_that_is_cancelled_leaves_no_sandbox_behind(template, monkeypatch):
+    monkeypatch.setattr(containers, "driver_for", lambda container: FakeDriver())
+    (build,) = building.order(drafted(template, cpu="2"))
+
+    def cancelled(line):
+        raise building.Cancelled
+
+    with pytest.raises(building.Cancelled):
+        smoke.test(build, cancelled)
+    assert not Container.objects.exclude(status=ContainerStatus.REMOVED).exists()
 
 
 def test_a_build_whose_process_died_has_failed(template):
