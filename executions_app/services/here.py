@@ -8,12 +8,11 @@ import time
 from functools import cache
 
 import structlog
-from django.db import DatabaseError, InterfaceError
 
 from executions_app.models import Execution
 from executions_app.services import drive, leases
 from executions_app.services.ending import Collected, Ending
-from executions_app.services.finish import finish
+from executions_app.services.keep import OUTAGE, keep
 from executions_app.services.loop import loop
 from runtime.drivers.errors import ExecutorError
 from runtime.drivers.executor_client import ExecutorClient
@@ -26,17 +25,17 @@ ACKNOWLEDGE_AFTER = 0.02
 def drive_here(execution: Execution, seconds: float) -> bool:
     """Drive for at most `seconds`. True if it is done, and `execution` shows how; otherwise a worker goes on with it.
 
-    Raises DatabaseError where the database is away: this process's own loop then goes on until the result is stored.
+    Raises one of OUTAGE where the database is away: this process's own loop then goes on until the result is stored.
     """
     try:
         with leases.driving(execution.pk):
             end = _follow(execution, seconds)
             if end is not None:
-                finish(execution, end)
+                keep(execution, end)
         if end is None:
             drive.hand_over(execution)
             return False
-    except (DatabaseError, InterfaceError):
+    except OUTAGE:
         loop().submit(execution, again=True)
         raise
     except Exception:

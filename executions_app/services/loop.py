@@ -10,12 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 import structlog
-from django.db import DatabaseError, InterfaceError, connection
+from django.db import connection
 
 from executions_app.models import Execution
 from executions_app.services import drive, ending, leases
 from executions_app.services.ending import Collected, Ending
-from executions_app.services.finish import finish
+from executions_app.services.keep import OUTAGE, keep
 from runtime.drivers.errors import ExecutorError, ExecutorRefused
 from runtime.drivers.executor_client import AsyncExecutorClient
 from sandbox_platform.queue import Queue, enqueue
@@ -60,7 +60,7 @@ class DriveLoop:
         while True:
             try:
                 return await self._loop.run_in_executor(self._database, lambda: _fresh(function, *args, **kwargs))
-            except (DatabaseError, InterfaceError) as error:
+            except OUTAGE as error:
                 log.warning("database_unavailable", error=str(error))
                 await asyncio.sleep(DATABASE_TRY_AGAIN)
 
@@ -69,7 +69,7 @@ class DriveLoop:
             structlog.contextvars.bind_contextvars(request_id=execution.request_id)
             with leases.driving(execution.pk):
                 end = await self._follow(execution, again)
-                stored = end is not None and await self._ask(finish, execution, end)
+                stored = end is not None and await self._ask(keep, execution, end)
             if stored:
                 await self._acknowledge(execution)
         except Exception:

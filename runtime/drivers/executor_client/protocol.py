@@ -30,6 +30,8 @@ MAX_KEPT = 16 * MIB
 """Of a stream that is not followed: what an executor keeps of one run. A live one has no end but its deadline."""
 MAX_OUTPUT = MIB
 """Of the bytes in one stdout or stderr event."""
+MAX_STREAM = 2**63 - 1
+"""Of all the bytes of one stream, those left out included: what a database counts up to."""
 MAX_RETURN_VALUE = MIB
 MAX_TEXT = 256 * 1024
 """Of an error's type, message or traceback."""
@@ -401,6 +403,8 @@ class EventStream:
             fields.wrong("output that is not base64")
         if offset < self._offsets[stream]:
             fields.wrong(f"{stream} that goes back")
+        if offset + len(data) > MAX_STREAM:
+            fields.wrong(f"{stream} of impossible length")
         self._offsets[stream] = offset + len(data)
         return Output(stream=stream, offset=offset, data=data)
 
@@ -414,7 +418,7 @@ def parse_result(value: dict[str, Any]) -> Result:
     if outcome not in OUTCOMES:
         fields.wrong("an unknown outcome")
     exit_code = fields.take(value, "exit_code")
-    if exit_code is not None and (type(exit_code) is not int or not -(2**31) <= exit_code < 2**32):
+    if exit_code is not None and (type(exit_code) is not int or not -(2**31) <= exit_code < 2**31):
         fields.wrong("exit_code is no exit code")
     returned = fields.optional_text(value, "return_value", MAX_RETURN_VALUE)
     if returned is not None:
