@@ -170,9 +170,13 @@ class TemplateAdmin(ConsoleAdmin):
         return _yaml(Template.objects.visible())
 
     @admin.action(description="Export the selected as YAML", permissions=["view"])
-    def export_selected(self, request: HttpRequest, queryset: QuerySet) -> HttpResponse:
-        """As a file."""
-        return _yaml(queryset)
+    def export_selected(self, request: HttpRequest, queryset: QuerySet) -> HttpResponse | None:
+        """As a file. Drafts are not in it: whoever imports it would publish them."""
+        published = queryset.filter(draft=False)
+        if not published:
+            messages.warning(request, "Nothing is exported: what you chose was never published.")
+            return None
+        return _yaml(published)
 
     def import_view(self, request: HttpRequest) -> HttpResponse:
         """Make the templates say what a file says."""

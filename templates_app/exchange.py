@@ -21,13 +21,13 @@ class Unusable(ValueError):
 
 
 def dump(templates: Iterable[Template]) -> str:
-    """All that is not at its default, in the order of the columns."""
+    """All that is not at its default, in the order of the columns. Not for drafts: an import publishes what it says."""
     entries = []
     for template in templates:
         fresh = Template(pk=template.pk, image=f"sandbox/{template.pk}")
         names = [field.name for field in Template._meta.concrete_fields if field.name not in NOT_IN_SPEC]
         entry = {name: getattr(template, name) for name in names if getattr(template, name) != getattr(fresh, name)}
-        entries.append({"id": template.pk, **entry})
+        entries.append({"id": template.pk, **entry, **({"deprecated": True} if template.deprecated_at else {})})
     return plain_yaml.dump(entries)
 
 
@@ -45,10 +45,15 @@ def load(text: str, author: Any = None, note: str = "From a file") -> dict[str, 
             if template is None:
                 template = Template(pk=pk)
             before = None if fresh or template.draft else versions.spec_of(template)
+            # What is not said is not so, as with every other field; what is so already is so since then.
+            since, asked = None if fresh else template.deprecated_at, columns.pop("deprecated_at", None)
+            template.deprecated_at = asked and (since or asked)
             for name, value in {**_defaults(pk), **columns, "draft": False, "deleted_at": None}.items():
                 setattr(template, name, value)
             if before == versions.spec_of(template):
-                done["unchanged"].append(pk)
+                if bool(since) != bool(asked):
+                    template.save(update_fields=["deprecated_at", "updated_at"])
+                done["unchanged" if bool(since) == bool(asked) else "changed"].append(pk)
                 continue
             try:
                 template.save(force_insert=template._state.adding)

@@ -218,6 +218,36 @@ def test_a_trial_begins_with_code_in_a_language_of_the_template(admin, language,
     assert form["language"].field.choices == [(language, language)]
 
 
+def test_yaml_says_whether_a_template_is_deprecated(admin):
+    template = Template.objects.get(pk="python-basic")
+    versions.record(template)
+    plain = exchange.dump([template])
+    admin.post("/admin/templates_app/template/python-basic/do/deprecate/")
+    template.refresh_from_db()
+    since, text = template.deprecated_at, exchange.dump([template])
+    assert "deprecated: true" in text
+    for given, how, moment in [(text, "unchanged", since), (plain, "changed", None), (plain, "unchanged", None)]:
+        done = exchange.load(given)
+        assert done[how] == ["python-basic"], (given, done)
+        template.refresh_from_db()
+        assert template.deprecated_at == moment
+    assert exchange.load(text)["changed"] == ["python-basic"]
+    assert Template.objects.get().deprecated_at is not None
+    assert template.versions.count() == 1, "it says the same as before"
+    Template.objects.update(deleted_at=since)
+    assert exchange.load(plain)["added"] == ["python-basic"]
+    assert Template.objects.get().deprecated_at is None
+
+
+def test_drafts_are_in_no_export_as_an_import_would_publish_them(admin):
+    admin.post(ADD, GOOD)
+    url, data = "/admin/templates_app/template/", {"action": "export_selected"}
+    both = admin.post(url, {**data, "_selected_action": ["mine", "python-basic"]})
+    assert [entry["id"] for entry in yaml.safe_load(both.content)] == ["python-basic"]
+    none = admin.post(url, {**data, "_selected_action": ["mine"]}, follow=True)
+    assert "never published" in none.content.decode()
+
+
 def test_nobody_changes_a_template_while_it_is_imported(transactional_db, monkeypatch):
     TemplateFactory()
     seen, real = [], versions.spec_of
