@@ -9,6 +9,8 @@ from pathlib import Path
 from runtime.doctor.findings import Finding, ok, problem, weak
 from runtime.drivers import seccomp, workspace
 from runtime.drivers.cgroups import CgroupsV1, CgroupsV2
+from runtime.drivers.errors import DriverError
+from runtime.drivers.state import StateFolder
 from runtime.egress import squid
 
 TOOLS = "/usr/sbin:/usr/bin:/sbin:/bin"
@@ -57,7 +59,7 @@ def check_seccomp(runtime_type: str, root: Path = ROOT) -> Finding:
     return ok("seccomp", "Every system call goes through our allow-list; unknown ones answer ENOSYS.")
 
 
-def check_workspaces(root: Path = ROOT) -> list[Finding]:
+def check_workspaces(state_dir: Path, root: Path = ROOT) -> list[Finding]:
     """How the disk limit is kept. Mounts a small image, as the drivers do."""
     lacking = []
     if "ext4" not in _text(root / "proc/filesystems").split():
@@ -69,7 +71,11 @@ def check_workspaces(root: Path = ROOT) -> list[Finding]:
     if os.geteuid() != 0:
         lacking.append("the control plane is not root")
     mend = "; ".join(lacking) + "." if lacking else "Give it CAP_SYS_ADMIN and loop devices."
-    if lacking or not workspace.can_mount():
+    try:
+        mounts = not lacking and workspace.can_mount(StateFolder(state_dir.absolute(), ""))
+    except DriverError as error:
+        return [problem("workspace disks", f"An image can't be mounted now: {error}", "Try again; make room.")]
+    if not mounts:
         words = "Images can't be mounted: a workspace is a tmpfs, in memory, of at most half the memory limit."
         return [weak("workspace disks", words, mend[0].upper() + mend[1:])]
     return [ok("workspace disks", "An ext4 image for each: bytes and inodes are limited exactly."), _loops(root)]

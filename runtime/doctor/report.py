@@ -37,7 +37,7 @@ def examine(wanted: str, docker_url: str, state_dir: Path) -> list[Finding]:
             found += [mounts] if mounts else []
     found += host.check_cgroups()
     found.append(host.check_seccomp(runtime_type))
-    found += host.check_workspaces()
+    found += host.check_workspaces(state_dir)
     found.append(host.check_user_namespaces())
     found.append(host.check_apparmor(engine.has_apparmor(info) if info else None))
     found.append(host.check_core_dumps())

@@ -193,7 +193,7 @@ class BubblewrapDriver:
         for path, size in ((folder.tmp, layout.tmp_size(spec.resources)), (folder.shm, layout.SHM_SIZE)):
             path.mkdir()
             mounts.tmpfs(path, size, layout.TMP_INODES, 0o1777)
-        if workspace.can_mount():
+        if workspace.can_mount(self._state):
             workspace.make(folder.image, folder.workspace, spec.resources)
             return "ext4"
         workspace.make_tmpfs(folder.workspace, spec.resources)

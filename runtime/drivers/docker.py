@@ -183,7 +183,7 @@ class DockerDriver:
 
     def _create(self, spec: SandboxSpec, folder: SandboxFolder, end: float) -> Sandbox:
         self._state.begin(folder)
-        mounts = workspace.can_mount()
+        mounts = workspace.can_mount(self._state)
         if mounts:
             workspace.make(folder.image, folder.workspace, spec.resources)
         body = container_body(spec, folder, self._facts(spec, mounts))

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import struct
 import subprocess
-import tempfile
-from functools import cache
 from pathlib import Path
 
 from runtime.drivers import mounts
-from runtime.drivers.errors import DiskFull, DriverError, NoCapacity
+from runtime.drivers.errors import DiskFull, DriverError, NoCapacity, os_errors
+from runtime.drivers.state import StateFolder
 from runtime.drivers.types import MIB, Resources
 
 USER = 20000
@@ -26,6 +26,8 @@ TIMEOUT = 20.0
 """Seconds that mkfs, mount or umount may take."""
 EXT4_IOC_SHUTDOWN = 0x8004587D
 SHUTDOWN_WITHOUT_FLUSH = struct.pack("=I", 2)
+_mounted = False
+"""Whether this process has mounted one. What failed once is tried again."""
 
 
 def tmpfs_size(resources: Resources) -> int:
@@ -69,23 +71,43 @@ def clear(folder: Path) -> None:
         mounts.unmount(target)
 
 
-def can_mount() -> bool:
-    """Whether this process may loop-mount an image. Tried once, on a small one."""
-    return os.geteuid() == 0 and os.access("/dev/loop-control", os.W_OK) and _probe()
+def can_mount(state: StateFolder) -> bool:
+    """Whether this process may loop-mount an image there: tried on a small one until that has worked once.
 
-
-@cache
-def _probe() -> bool:
-    with tempfile.TemporaryDirectory(prefix="sbx-probe-") as folder:
-        image, target = Path(folder, "ws.img"), Path(folder, "ws")
-        target.mkdir()
-        try:
-            make(image, target, Resources(disk=2 * MIB, inodes=64))
-        except (DriverError, OSError):
-            return False
-        finally:
-            clear(Path(folder))
+    False where it can't be done on this host. Raises `NoCapacity` where it could not be done just now: to take memory for a disk, for that
+    reason, would be another sandbox than was asked for.
+    """
+    global _mounted
+    if os.geteuid() != 0 or not os.access("/dev/loop-control", os.W_OK):
+        return False
+    try:
+        if not _mounted:
+            _try_mount(state)
+            _mounted = True
+    except DriverError as error:
+        if error.transient:
+            raise
+        return False
     return True
+
+
+def _try_mount(state: StateFolder) -> None:
+    """In a folder like a sandbox's: what a crash leaves of it is swept with theirs."""
+    folder = state.folder(f"probe-{secrets.token_hex(8)}")
+    with os_errors(), state.lock(folder.name, TIMEOUT):
+        try:
+            folder.make()
+            make(folder.image, folder.workspace, Resources(disk=2 * MIB, inodes=64))
+        finally:
+            clear(folder.path)
+            folder.delete()
+
+
+def _lasting(words: str) -> bool:
+    """Whether what mkfs or mount said will be no different the next time: no right to mount, no ext4, no device files for loops."""
+    if "failed to setup loop device" in words:
+        return not any(Path("/dev").glob("loop[0-9]*"))
+    return any(fault in words for fault in ("permission denied", "not permitted", "unknown filesystem type"))
 
 
 def _shut_down(target: Path) -> None:
@@ -111,6 +133,8 @@ def _run(*command: str) -> None:
         subprocess.run(command, check=True, capture_output=True, timeout=TIMEOUT, env=environment)
     except subprocess.CalledProcessError as error:
         words = error.stderr.decode(errors="replace").strip()[:500]
+        if _lasting(words.lower()):
+            raise DriverError(f"this host can't do it: {command[0]}: {words}") from error
         kind = DiskFull if "no space left" in words.lower() else NoCapacity
         raise kind(f"no room for a workspace: {command[0]}: {words}") from error
     except subprocess.TimeoutExpired as error:

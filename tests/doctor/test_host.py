@@ -7,6 +7,8 @@ import pytest
 from runtime.doctor import host
 from runtime.doctor.findings import Level
 from runtime.drivers import workspace
+from runtime.drivers.errors import DiskFull
+from runtime.drivers.state import StateFolder
 
 
 class Root:
@@ -69,18 +71,30 @@ def test_a_kernel_without_filters_is_a_problem(root):
 
 
 def test_workspaces_without_ext4_are_told(root, monkeypatch):
-    (found,) = host.check_workspaces(root.path)
+    (found,) = host.check_workspaces(root.path / "var", root.path)
     assert found.level == Level.WEAK
     assert "modprobe ext4" in found.mend and "modprobe loop" in found.mend
     root.write("proc/filesystems", "nodev\ttmpfs\n\text4\n")
     root.write("dev/loop-control")
-    monkeypatch.setattr(workspace, "can_mount", lambda: False)
-    assert host.check_workspaces(root.path)[0].level == Level.WEAK
+    monkeypatch.setattr(workspace, "can_mount", lambda state: False)
+    assert host.check_workspaces(root.path / "var", root.path)[0].level == Level.WEAK
 
 
 @pytest.mark.bubblewrap
-def test_workspaces_of_this_host():
-    assert levels(host.check_workspaces())["workspace disks"] == (Level.OK if workspace.can_mount() else Level.WEAK)
+def test_workspaces_of_this_host(tmp_path):
+    mounts = workspace.can_mount(StateFolder(tmp_path, ""))
+    assert levels(host.check_workspaces(tmp_path))["workspace disks"] == (Level.OK if mounts else Level.WEAK)
+
+
+def test_a_workspace_that_can_not_be_mounted_now_is_a_problem(root, monkeypatch):
+    def full(state):
+        raise DiskFull("no space left on device")
+
+    root.write("proc/filesystems", "nodev\ttmpfs\n\text4\n")
+    root.write("dev/loop-control")
+    monkeypatch.setattr(workspace, "can_mount", full)
+    (found,) = host.check_workspaces(root.path / "var", root.path)
+    assert found.level == Level.PROBLEM and "no space left" in found.words
 
 
 def test_apparmor(root):

@@ -403,7 +403,7 @@ except OSError as error:
 @pytest.mark.parametrize("disk", ["ext4", "tmpfs"])
 def test_disk_and_inodes(kind, disk, monkeypatch):
     if disk == "tmpfs":
-        monkeypatch.setattr(workspace, "can_mount", lambda: False)
+        monkeypatch.setattr(workspace, "can_mount", lambda state: False)
     driver = kind.driver()
     made = driver.create(kind.spec(resources=Resources(disk=32 * MIB, inodes=500)))
     assert made.limits_enforced["disk"] == made.limits_enforced["inodes"] == disk
