@@ -7,16 +7,22 @@ takes. A wake-up is a hint: whoever wakes looks at the rows, and looks again now
 from __future__ import annotations
 
 import os
+import queue
 import threading
+import time
 from collections import defaultdict
+from functools import cached_property
 
 import structlog
+from django.db import close_old_connections
 
-from sandbox_platform.bells import Bell, Notify, bells
+from sandbox_platform.bells import Bell, Notify, bells, kind_of
 
 log = structlog.get_logger(__name__)
 # Seconds until a bell that broke is tried again.
 TRY_AGAIN = 0.5
+# Seconds that `publish_soon` may take: the answer that it makes way for is written by then.
+MOMENT = 0.02
 
 
 class Waiter:
@@ -26,11 +32,11 @@ class Waiter:
         self.topic, self.event = topic, threading.Event()
 
     def __enter__(self) -> Waiter:
-        _exchange().listen().add(self)
+        _exchange().listen(self.topic).add(self)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        _exchange().listen().discard(self)
+        _exchange().listen(self.topic).discard(self)
 
     def wait(self, seconds: float) -> bool:
         """True when woken. Ready to wait again afterwards."""
@@ -44,15 +50,45 @@ def publish(topic: str) -> None:
     _exchange().bells[0].publish(topic)
 
 
+def publish_soon(topic: str) -> None:
+    """Wake the topic's waiters within a moment, from a thread of its own: where an answer must not wait for who hardly ever waits."""
+    _exchange().later.put(topic)
+
+
 def rides() -> bool:
-    """Whether a wake-up can travel in a statement of the caller's own, as `bells.RING` with `bells.CHANNEL` and the topic."""
+    """Whether a wake-up can travel in a statement of the caller's own, as `bells.RING` with the topic's channel and the topic."""
     return isinstance(_exchange().bells[0], Notify)
 
 
-class Listener:
-    """Hears topics, by one thread a bell, and wakes waiters."""
+class Later:
+    """Rings for what has come together in a moment, all at once."""
 
-    def __init__(self, heard: list[Bell]) -> None:
+    def __init__(self, bell: Bell) -> None:
+        self._bell = bell
+        self._topics: queue.SimpleQueue[str] = queue.SimpleQueue()
+        threading.Thread(target=self._work, name="wakeups-later", daemon=True).start()
+
+    def put(self, topic: str) -> None:
+        """Rung soon."""
+        self._topics.put(topic)
+
+    def _work(self) -> None:
+        while True:
+            first = self._topics.get()
+            time.sleep(MOMENT)
+            topics = {first, *(self._topics.get() for _ in range(self._topics.qsize()))}
+            try:
+                close_old_connections()
+                self._bell.ring(topics)
+            except Exception as error:
+                log.debug("wakeup_not_sent", error=str(error))
+
+
+class Listener:
+    """Hears topics of one kind, by one thread a bell, and wakes waiters."""
+
+    def __init__(self, kind: str, heard: list[Bell]) -> None:
+        self.kind = kind
         self.waiters: dict[str, set[Waiter]] = defaultdict(set)
         self.lock = threading.Lock()
         self.stop = threading.Event()
@@ -99,7 +135,7 @@ class Listener:
 
         while not self.stop.is_set():
             try:
-                bell.hear(self._wake, ready, self.stop)
+                bell.hear(self.kind, self._wake, ready, self.stop)
             except Exception as error:
                 if name not in self.broken:
                     log.warning("wakeups_interrupted", bell=name, error=str(error))
@@ -110,25 +146,31 @@ class Listener:
 
 
 class Exchange:
-    """The bells of this process and, once somebody waits, its listener."""
+    """The bells of this process and, once somebody waits for a kind of topic, its listener. `heard` are the bells that are listened to."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
-        self.bells = bells()
-        self._listener: Listener | None = None
+        self.bells = self.heard = bells()
+        self._listeners: dict[str, Listener] = {}
         self._lock = threading.Lock()
 
-    def listen(self) -> Listener:
-        """Made at the first call."""
+    def listen(self, topic: str) -> Listener:
+        """Of its kind; made at the first call."""
+        kind = kind_of(topic)
         with self._lock:
-            if self._listener is None:
-                self._listener = Listener(self.bells)
-            return self._listener
+            if kind not in self._listeners:
+                self._listeners[kind] = Listener(kind, self.heard)
+            return self._listeners[kind]
+
+    @cached_property
+    def later(self) -> Later:
+        """Made at the first use."""
+        return Later(self.bells[0])
 
     def close(self) -> None:
         """Its threads end soon."""
-        if self._listener is not None:
-            self._listener.stop.set()
+        for listener in self._listeners.values():
+            listener.stop.set()
 
 
 _current: Exchange | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -21,11 +22,14 @@ from sessions_app.services import debts, lifecycle
 log = structlog.get_logger(__name__)
 
 
-def finish(execution: Execution, end: Ending) -> bool:
-    """Store the end of a running execution; free its slot and dispatch the session's next one. False if it had ended already."""
+def finish(execution: Execution, end: Ending, answered: bool = False) -> bool:
+    """Store the end of a running execution; free its slot and dispatch the session's next one. False if it had ended already.
+
+    With `answered` the caller is about to tell whoever waits for it; others who may wait hear of it a moment later.
+    """
     changes = {"status": end.status, "driver": None, "completed_at": timezone.now(), **end.values}
     if direct.chains() and not end.values.get("artifacts"):
-        after = statements.store(execution, changes)
+        after = statements.store(execution, changes, ring=not answered)
     else:
         with transaction.atomic():
             after = _store(execution, changes)
@@ -33,7 +37,7 @@ def finish(execution: Execution, end: Ending) -> bool:
                 debts.owe(execution.session_id, Owed.COPY)
     if after is None:
         return False
-    _follow_up(execution, after)
+    _follow_up(execution, after, wakeups.publish_soon if answered else wakeups.publish)
     for name, value in changes.items():
         setattr(execution, name, value)
     metrics.run_seconds.labels(end.status).observe((end.values.get("duration_ms") or 0) / 1000)
@@ -50,14 +54,14 @@ def _store(execution: Execution, changes: dict[str, Any]) -> After | None:
     )
 
 
-def _follow_up(execution: Execution, after: After) -> None:
+def _follow_up(execution: Execution, after: After, wake: Callable[[str], None]) -> None:
     """Nothing is lost where this is not reached: the ticker looks for closing sessions and for runs that wait."""
     if after.freed.closing:
         lifecycle.end_if_done(execution.session_id)
     if after.waiting:
         enqueue(Queue.RUNS, "executions_app.tasks.dispatch", execution.session_id)
     if not after.rung:
-        wakeups.publish(execution.topic)
+        wake(execution.topic)
     if after.freed.status != SessionStatus.RUNNING:  # somebody gives back what it held, and waits for its runs
         wakeups.publish(f"session:{execution.session_id}")
 

@@ -31,7 +31,7 @@ def drive_here(execution: Execution, seconds: float) -> bool:
         with leases.driving(execution.pk):
             end = _follow(execution, seconds)
             if end is not None:
-                keep(execution, end)
+                keep(execution, end, answered=True)
         if end is None:
             drive.hand_over(execution)
             return False

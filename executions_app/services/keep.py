@@ -15,10 +15,10 @@ log = structlog.get_logger(__name__)
 OUTAGE = (OperationalError, InterfaceError, InternalError)
 
 
-def keep(execution: Execution, end: Ending) -> bool:
+def keep(execution: Execution, end: Ending, answered: bool = False) -> bool:
     """`finish`. An end that can't be stored is stored as that of a lost run, without output. Raises one of OUTAGE."""
     try:
-        return finish(execution, end)
+        return finish(execution, end, answered)
     except OUTAGE:
         raise
     except Exception:

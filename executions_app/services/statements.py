@@ -13,7 +13,7 @@ from django_q.models import OrmQ
 
 from executions_app.models import Execution, ExecutionStatus
 from sandbox_platform import direct, wakeups
-from sandbox_platform.bells import CHANNEL, RING
+from sandbox_platform.bells import RING, channel_of
 from sandbox_platform.queue import Queue, package, topic_of
 from sessions_app.models import Session, SessionStatus
 from sessions_app.services import lifecycle
@@ -86,16 +86,16 @@ def queue(execution: Execution, most: int) -> Admitted:
     return admitted
 
 
-def store(execution: Execution, changes: dict[str, Any]) -> After | None:
-    """Write its end and free its slot. None if it had ended already.
+def store(execution: Execution, changes: dict[str, Any], ring: bool = True) -> After | None:
+    """Write its end, free its slot and, with `ring`, wake who waits for it. None if it had ended already.
 
     It does not see a run that is submitted in the same instant; the doorbell of that run finds the slot free.
     """
     assignments, params = direct.changes_of(Execution, changes)
-    ring, rung = _ring(execution.topic)
+    words, rung = _ring(execution.topic) if ring else ("NULL", [])
     params += [execution.pk, ExecutionStatus.RUNNING, *lifecycle.free_params(execution.session_id)]
     params += [execution.session_id, ExecutionStatus.PENDING, *rung]
-    row = direct.one(STORE.format(changes=assignments, ring=ring), params)
+    row = direct.one(STORE.format(changes=assignments, ring=words), params)
     return After(lifecycle.Freed(*row[:2]), row[2], bool(rung)) if row else None
 
 
@@ -104,4 +104,4 @@ def _holes(params: list[Any]) -> str:
 
 
 def _ring(topic: str) -> tuple[str, list[str]]:
-    return (RING, [CHANNEL, topic]) if wakeups.rides() else ("NULL", [])
+    return (RING, [channel_of(topic), topic]) if wakeups.rides() else ("NULL", [])

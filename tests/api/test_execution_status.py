@@ -1,12 +1,14 @@
 """GET /executions/{id}/status."""
 
 import threading
+import time
 
 import pytest
 from django.db import connections
 
 from executions_app.services import ending, finish
-from tests.api.client import Api, error_of
+from sandbox_platform import wakeups
+from tests.api.client import Api, error_of, eventually
 from tests.api.questions import IdQuestions
 from tests.factories import ExecutionFactory, NodeFactory
 
@@ -50,6 +52,30 @@ def test_one_that_is_done_does_not_wait(api: Api) -> None:
     answer = api.get(f"/executions/{execution.pk}/status?wait=60")
     assert answer.json()["status"] == "completed"
     assert "Retry-After" not in answer.headers
+
+
+def test_others_hear_of_an_end_whose_driver_answers_first(transactional_db: None) -> None:
+    NodeFactory()
+    api = Api()
+    execution = ExecutionFactory(
+        session__project=api.project, session__status="running", session__active_runs=1, status="running"
+    )
+    answered: list[float] = []
+
+    def ask() -> None:
+        try:
+            assert api.get(f"/executions/{execution.pk}/status?wait=60").json()["status"] == "failed"
+            answered.append(time.monotonic())
+        finally:
+            connections.close_all()
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    eventually(lambda: wakeups._exchange().listen(execution.topic).waiters.get(execution.topic))
+    ended = time.monotonic()
+    assert finish.finish(execution, ending.without_result(None, "cancelled"), answered=True)
+    asking.join(10)
+    assert answered[0] - ended < 1.0, "it looks by itself after 2 s"
 
 
 def test_the_end_wakes_those_who_wait(transactional_db: None) -> None:

@@ -17,6 +17,7 @@ from django_q.signing import SignedPackage
 from sandbox_platform import wakeups
 from sandbox_platform.queue import Queue, call, depth, enqueue
 from tests import workers
+from tests.api.client import eventually
 
 pytestmark = pytest.mark.django_db(transaction=True)
 # Far below the time after which a waiter looks by itself.
@@ -114,9 +115,9 @@ def test_a_waiting_worker_wakes_at_once() -> None:
 
 
 def test_a_waiter_hears_its_own_topic_once_committed() -> None:
-    with wakeups.Waiter("a") as a, wakeups.Waiter("b") as b:
+    with wakeups.Waiter("test:a") as a, wakeups.Waiter("test:b") as b:
         with transaction.atomic():
-            wakeups.publish("a")
+            wakeups.publish("test:a")
             assert not a.wait(0.05)
         began = time.monotonic()
         assert a.wait(10)
@@ -126,18 +127,47 @@ def test_a_waiter_hears_its_own_topic_once_committed() -> None:
 
 
 def test_nobody_hears_of_what_was_rolled_back() -> None:
-    with wakeups.Waiter("a") as a, wakeups.Waiter("marker") as marker:
+    with wakeups.Waiter("test:a") as a, wakeups.Waiter("test:marker") as marker:
         with transaction.atomic():
-            wakeups.publish("a")
+            wakeups.publish("test:a")
             transaction.set_rollback(True)
-        wakeups.publish("marker")
+        wakeups.publish("test:marker")
         assert marker.wait(10)
         assert not a.wait(0)
 
 
+def test_what_may_be_rung_later_is_rung_soon_and_for_all() -> None:
+    with wakeups.Waiter("test:a") as a, wakeups.Waiter("test:b") as b, wakeups.Waiter("other:a") as other:
+        began = time.monotonic()
+        for topic in ("test:a", "test:b", "other:a", "test:a"):
+            wakeups.publish_soon(topic)
+        assert a.wait(10) and b.wait(10) and other.wait(10)
+        assert time.monotonic() - began < AT_ONCE
+
+
+def test_a_ring_reaches_those_alone_who_listen_for_its_kind() -> None:
+    """A process in which nobody waits for sessions is not woken by them."""
+    heard: list[str] = []
+    ready, stop = threading.Event(), threading.Event()
+    bell = wakeups._exchange().bells[0]
+    listener = threading.Thread(target=bell.hear, args=("test", heard.append, ready.set, stop))
+    listener.start()
+    try:
+        assert ready.wait(10)
+        bell.ring(["other:a", "testing:a", "test:b"])
+        wakeups.publish("test:marker")
+        eventually(lambda: "test:marker" in heard)
+        assert heard == ["test:b", "test:marker"]
+    finally:
+        stop.set()
+        wakeups.publish("test:over")
+        listener.join(10)
+    assert not listener.is_alive()
+
+
 def test_every_waiter_of_a_topic_is_woken() -> None:
-    with wakeups.Waiter("a") as one, wakeups.Waiter("a") as two:
-        wakeups.publish("a")
+    with wakeups.Waiter("test:a") as one, wakeups.Waiter("test:a") as two:
+        wakeups.publish("test:a")
         assert one.wait(10) and two.wait(10)
 
 

@@ -44,7 +44,7 @@ def exchange(server: RedisServer, settings: Any, monkeypatch: pytest.MonkeyPatch
 @pytest.fixture
 def deaf_otherwise(exchange: wakeups.Exchange) -> None:
     """Nothing but Redis is heard."""
-    exchange._listener = wakeups.Listener(exchange.bells[:1])
+    exchange.heard = exchange.bells[:1]
 
 
 def ring_and_hear(topic: str) -> float:
@@ -57,25 +57,25 @@ def ring_and_hear(topic: str) -> float:
 
 
 def test_redis_carries_the_bell(deaf_otherwise: None, server: RedisServer) -> None:
-    assert ring_and_hear("a") < AT_ONCE
+    assert ring_and_hear("test:a") < AT_ONCE
     assert server.published() == 1
 
 
 def test_a_waiter_hears_its_own_topic_once_committed(deaf_otherwise: None) -> None:
-    with wakeups.Waiter("a") as a, wakeups.Waiter("b") as b:
+    with wakeups.Waiter("test:a") as a, wakeups.Waiter("test:b") as b:
         with transaction.atomic():
-            wakeups.publish("a")
+            wakeups.publish("test:a")
             assert not a.wait(0.05)
         assert a.wait(10)
         assert not b.wait(0)
 
 
 def test_nobody_hears_of_what_was_rolled_back(deaf_otherwise: None, server: RedisServer) -> None:
-    with wakeups.Waiter("a") as a:
+    with wakeups.Waiter("test:a") as a:
         with transaction.atomic():
-            wakeups.publish("a")
+            wakeups.publish("test:a")
             transaction.set_rollback(True)
-        ring_and_hear("marker")
+        ring_and_hear("test:marker")
         assert not a.wait(0)
     assert server.published() == 1
 
@@ -85,7 +85,7 @@ def test_a_waiting_worker_wakes_at_once_and_the_task_was_never_in_redis(
 ) -> None:
     broker = get_broker(Queue.LIFECYCLE)
     thread, results = in_thread(lambda: (arguments(broker.dequeue()), time.monotonic()))
-    eventually(lambda: f"queue:{Queue.LIFECYCLE}" in wakeups._exchange().listen().waiters)
+    eventually(lambda: f"queue:{Queue.LIFECYCLE}" in wakeups._exchange().listen(f"queue:{Queue.LIFECYCLE}").waiters)
     began = time.monotonic()
     enqueue(Queue.LIFECYCLE, "some.task", "x")
     thread.join(10)
@@ -99,37 +99,37 @@ def test_a_waiting_worker_wakes_at_once_and_the_task_was_never_in_redis(
 def test_while_redis_is_dead_the_database_rings_and_afterwards_redis_again(
     exchange: wakeups.Exchange, server: RedisServer
 ) -> None:
-    assert ring_and_hear("before") < AT_ONCE
+    assert ring_and_hear("test:before") < AT_ONCE
     assert server.published() == 1
     server.kill()
     for number in range(20):
-        assert ring_and_hear(f"dead {number}") < AT_ONCE
+        assert ring_and_hear(f"test:dead {number}") < AT_ONCE
     server.start()
     eventually(lambda: server.subscribers() == 1)
-    eventually(lambda: ring_and_hear("again") < AT_ONCE and server.published() > 0)
+    eventually(lambda: ring_and_hear("test:again") < AT_ONCE and server.published() > 0)
 
 
 def test_a_redis_that_hangs_costs_one_patience(exchange: wakeups.Exchange, server: RedisServer) -> None:
-    ring_and_hear("before")
+    ring_and_hear("test:before")
     server.hang()
-    assert ring_and_hear("first") < bells.REDIS_PATIENCE + AT_ONCE
+    assert ring_and_hear("test:first") < bells.REDIS_PATIENCE + AT_ONCE
     began = time.monotonic()
     for number in range(20):
-        ring_and_hear(f"more {number}")
+        ring_and_hear(f"test:more {number}")
     assert time.monotonic() - began < bells.REDIS_PAUSE, "it is left alone"
     # The listener finds out by its ping; once Redis goes on, it is heard again.
-    redis_heard = exchange.listen()
+    redis_heard = exchange.listen("test:a")
     eventually(lambda: redis_heard.broken, 10)
     server.go_on()
     eventually(lambda: not redis_heard.broken and server.subscribers() >= 1)
     carried = server.published()
-    eventually(lambda: ring_and_hear("again") < AT_ONCE and server.published() > carried)
+    eventually(lambda: ring_and_hear("test:again") < AT_ONCE and server.published() > carried)
 
 
 def test_a_process_that_starts_while_redis_is_dead_waits_for_nobody(settings: Any, tmp_path: Path) -> None:
     settings.REDIS_URL = f"unix://{tmp_path}/none.sock"
     began = time.monotonic()
     exchange = wakeups.Exchange()
-    exchange.listen()
+    exchange.listen("test:a")
     assert time.monotonic() - began < AT_ONCE
     exchange.close()
