@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runtime.drivers import layout
-from runtime.drivers.executor_client.protocol import Mount, SelfReport
+from runtime.drivers.executor_client.health import Mount, SelfReport
 
 CONFIG_FIELDS = ("User", "Entrypoint", "Cmd", "WorkingDir", "Hostname", "Tty", "OpenStdin", "AttachStdin", "StopSignal")
 HOST_FIELDS = (

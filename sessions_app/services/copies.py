@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from runtime.drivers.errors import DriverError, ExecutorError, ExecutorRefused, ExecutorUnavailable
 from runtime.drivers.executor_client import ExecutorClient
-from runtime.drivers.executor_client.protocol import FileEntry
+from runtime.drivers.executor_client.file_values import FileEntry
 from runtime.models import Container, ContainerStatus
 from runtime.services import containers
 from sandbox_platform import processes

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from runtime.drivers import attest
-from runtime.drivers.executor_client.protocol import Mount, SelfReport
+from runtime.drivers.executor_client.health import Mount, SelfReport
 
 MOUNTS = (
     Mount("/", "overlay", ("ro",)),

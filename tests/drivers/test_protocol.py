@@ -9,8 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runtime.drivers.errors import ExecutorProtocolError, ExecutorRefused, ExecutorUnavailable
-from runtime.drivers.executor_client import Output, Result, RunRequest, Started, protocol
+from runtime.drivers.executor_client import Output, Result, RunRequest, Started, protocol, requests
 from runtime.drivers.executor_client.fields import check_json, load_object
+from runtime.drivers.executor_client.file_values import FileInfo, parse_file_info
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nConnection: close\r\n\r\n"
 
@@ -312,21 +313,21 @@ def test_a_run_request_is_strict_json():
 @pytest.mark.parametrize("run_id", ["", "a/b", "..", "a b", "a\r\nX: 1", "ä", "x" * 129, "a?b"])
 def test_what_is_no_run_id_never_gets_on_the_wire(run_id):
     with pytest.raises(ValueError, match="not a run id"):
-        protocol.run_target(run_id)
+        requests.run_target(run_id)
 
 
 def test_targets_and_heads():
-    assert protocol.run_target("exec_1", follow=1, stdout=0, stderr=5) == "/v1/runs/exec_1?follow=1&stderr=5"
-    assert protocol.file_target("a b/ü?#\r\n.txt", 5, 10) == "/v1/files/a%20b/%C3%BC%3F%23%0D%0A.txt?offset=5&length=10"
-    assert protocol.file_target("x", length=0) == "/v1/files/x?length=0"
-    assert protocol.list_target("a&b", True, 7) == "/v1/files?prefix=a%26b&recursive=1&limit=7"
-    assert b"X-Request-ID" not in protocol.request_head("GET", "/", request_id="a\r\nEvil: 1")
-    assert b"X-Request-ID: abc\r\n" in protocol.request_head("GET", "/", request_id="abc")
+    assert requests.run_target("exec_1", follow=1, stdout=0, stderr=5) == "/v1/runs/exec_1?follow=1&stderr=5"
+    assert requests.file_target("a b/ü?#\r\n.txt", 5, 10) == "/v1/files/a%20b/%C3%BC%3F%23%0D%0A.txt?offset=5&length=10"
+    assert requests.file_target("x", length=0) == "/v1/files/x?length=0"
+    assert requests.list_target("a&b", True, 7) == "/v1/files?prefix=a%26b&recursive=1&limit=7"
+    assert b"X-Request-ID" not in requests.request_head("GET", "/", request_id="a\r\nEvil: 1")
+    assert b"X-Request-ID: abc\r\n" in requests.request_head("GET", "/", request_id="abc")
 
 
 def test_a_file_whose_headers_contradict_each_other_is_refused():
     good = {"content-length": "5", "x-file-size": "9", "x-file-mtime": "1.5", "etag": '"a"'}
-    assert protocol.parse_file_info(protocol.Head(200, good)) == protocol.FileInfo(9, 5, 1.5, '"a"')
+    assert parse_file_info(protocol.Head(200, good)) == FileInfo(9, 5, 1.5, '"a"')
     for change in (
         {"content-length": "10"},
         {"x-file-size": "x"},
@@ -335,6 +336,6 @@ def test_a_file_whose_headers_contradict_each_other_is_refused():
         {"etag": "e" * 300},
     ):
         with pytest.raises(ExecutorProtocolError):
-            protocol.parse_file_info(protocol.Head(200, {**good, **change}))
+            parse_file_info(protocol.Head(200, {**good, **change}))
     with pytest.raises(ExecutorProtocolError):
-        protocol.parse_file_info(protocol.Head(200, {}))
+        parse_file_info(protocol.Head(200, {}))

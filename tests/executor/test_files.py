@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
-from runtime.drivers.executor_client.protocol import parse_files
+from runtime.drivers.executor_client.file_values import parse_files
 from tests.executor.sandbox import Sandbox, UnixConnection
 
 

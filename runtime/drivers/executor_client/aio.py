@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from runtime.drivers.errors import ExecutorUnavailable
-from runtime.drivers.executor_client import protocol
+from runtime.drivers.executor_client import protocol, requests
 from runtime.drivers.executor_client.events import Event, Started
 from runtime.drivers.executor_client.patience import Patience
-from runtime.drivers.executor_client.protocol import RunRequest
+from runtime.drivers.executor_client.requests import RunRequest
 from runtime.drivers.executor_client.socket_file import check_peer, new_socket, pinned
 
 RECEIVE = 64 * 1024
@@ -36,7 +36,7 @@ class AsyncExecutorClient:
     async def run(self, run_id: str, request: RunRequest, deadline: float | Patience) -> AsyncIterator[Event]:
         """Start the run (or join it, if the id is known) and follow it to its result, the last event."""
         stream = protocol.EventStream(follow=True)
-        target = protocol.run_target(run_id, follow=1)
+        target = requests.run_target(run_id, follow=1)
         async for event in self._events("PUT", target, stream, deadline, request.encode()):
             yield event
 
@@ -44,17 +44,17 @@ class AsyncExecutorClient:
         self, run_id: str, stdout: int = 0, stderr: int = 0, follow: bool = True, deadline: float | Patience = 10.0
     ) -> AsyncIterator[Event]:
         """The run's events from these byte offsets: up to the result if `follow`, else those there are by now."""
-        target = protocol.run_target(run_id, follow=int(follow), stdout=stdout, stderr=stderr)
+        target = requests.run_target(run_id, follow=int(follow), stdout=stdout, stderr=stderr)
         async for event in self._events("GET", target, protocol.EventStream(follow, stdout, stderr), deadline):
             yield event
 
     async def cancel(self, run_id: str, deadline: float = 5.0) -> None:
         """Ask for the end of the run. One that is done already is no error."""
-        await self._command("POST", protocol.run_target(run_id, "/cancel"), deadline)
+        await self._command("POST", requests.run_target(run_id, "/cancel"), deadline)
 
     async def acknowledge(self, run_id: str, deadline: float = 5.0) -> None:
         """The result is safe: the executor may forget it."""
-        await self._command("DELETE", protocol.run_target(run_id), deadline)
+        await self._command("DELETE", requests.run_target(run_id), deadline)
 
     async def _command(self, method: str, target: str, deadline: float) -> None:
         exchange = _Exchange(deadline, self._members)
@@ -91,7 +91,7 @@ class AsyncExecutorClient:
             exchange.close()
 
     def _head(self, method: str, target: str, body: bytes) -> bytes:
-        return protocol.request_head(method, target, length=len(body), request_id=self._request_id)
+        return requests.request_head(method, target, length=len(body), request_id=self._request_id)
 
 
 class _Exchange:

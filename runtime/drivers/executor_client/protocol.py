@@ -1,26 +1,23 @@
-"""The executor's wire protocol without any I/O: builds requests, and reads strictly what comes back.
+"""What comes back from an executor, read strictly and without any I/O: heads, JSON bodies and event streams.
 
 Whoever answers on the socket is treated as hostile. All that it sends is bounded, typed and checked field by field; the
 first thing out of place raises `ExecutorProtocolError`. Both clients (`sync`, `aio`) only move bytes between a socket
-and this file.
+and this file, `requests`, `file_values` and `health`.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import json
 import re
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, cast
-from urllib.parse import quote, urlencode
+from dataclasses import dataclass
+from typing import Any, cast
 
 from runtime.drivers.errors import ExecutorRefused, ExecutorUnavailable
 from runtime.drivers.executor_client import fields
 from runtime.drivers.executor_client.events import Artifact, Event, Output, Result, RunError, Started
 from runtime.drivers.types import MIB
 
-PROTOCOL_VERSION = 1
 MAX_HEAD = 16 * 1024
 MAX_JSON = 16 * MIB
 """Of a JSON answer: a list of 10,000 files with names of 1 KiB fits."""
@@ -36,179 +33,12 @@ MAX_RETURN_VALUE = MIB
 MAX_TEXT = 256 * 1024
 """Of an error's type, message or traceback."""
 MAX_ARTIFACTS = 20_000
-MAX_UNPACKED = 1000
-"""Of the files of an archive that are named."""
 
 OUTCOMES = frozenset({"ok", "exception", "timeout", "cancelled", "oom", "invalid_result", "output_limit", "lost"})
 
-_RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
-_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,200}")
 _STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9]{2})(?: [\x20-\x7e]*)?")
 _HEADER = re.compile(rb"([A-Za-z0-9-]{1,64}):[ \t]*([\x20-\x7e]*?)[ \t]*")
 _LENGTH = re.compile(r"[0-9]{1,15}")
-
-
-@dataclass(frozen=True)
-class RunRequest:
-    """One run. `event` is JSON text and passed on as it is; `timeout` is in seconds; `env` is for this run alone."""
-
-    language: str
-    code: str
-    event: str = "{}"
-    timeout: float = 30.0
-    stdin: bytes | None = None
-    args: tuple[str, ...] = ()
-    env: dict[str, str] = field(default_factory=dict)
-    working_directory: str = ""
-    request_id: str | None = None
-
-    def encode(self) -> bytes:
-        """The body of `PUT /v1/runs/{id}`. Raises `ValueError` on what is not strict UTF-8 JSON."""
-        body: dict[str, Any] = {
-            "language": self.language,
-            "code": self.code,
-            "event": self.event,
-            "timeout": self.timeout,
-            "stdin": None if self.stdin is None else base64.b64encode(self.stdin).decode("ascii"),
-            "args": list(self.args),
-            "env": self.env,
-            "working_directory": self.working_directory,
-        }
-        if self.request_id is not None:
-            body["request_id"] = self.request_id
-        return json.dumps(body, allow_nan=False, ensure_ascii=False).encode()
-
-
-@dataclass(frozen=True)
-class FileEntry:
-    """A regular file of the workspace: size in bytes, mtime in seconds. `etag` as for a download; empty from older executors."""
-
-    path: str
-    size: int
-    mtime: float
-    etag: str = ""
-
-
-@dataclass(frozen=True)
-class FilePage:
-    """One page of a list. `truncated`: there are more; `next` says from where on, None where no page would show them."""
-
-    files: list[FileEntry]
-    truncated: bool
-    next: str | None
-
-
-@dataclass(frozen=True)
-class FileInfo:
-    """A file that is being read. `size` is the whole file's, `length` that of the part that follows, both in bytes."""
-
-    size: int
-    length: int
-    mtime: float
-    etag: str
-
-
-@dataclass(frozen=True)
-class Mount:
-    """One line of the sandbox's mount table, as the executor reports it."""
-
-    target: str
-    type: str
-    options: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class SelfReport:
-    """What the executor says of itself, from /proc/self. Capabilities are bit masks."""
-
-    pid: int
-    uid: int
-    gid: int
-    groups: tuple[int, ...]
-    user_uid: int
-    cap_eff: int
-    cap_prm: int
-    cap_bnd: int
-    no_new_privs: int
-    seccomp: int
-    rootfs_read_only: bool
-    interfaces: tuple[str, ...]
-    mounts: tuple[Mount, ...]
-
-
-@dataclass(frozen=True)
-class Health:
-    """An executor's answer to `GET /v1/health`; `state` is "starting" or "ready"."""
-
-    protocol: int
-    version: str
-    state: str
-    slots: int
-    active: int
-    held: int
-    python: str | None
-    node: str | None
-    preloaded: tuple[str, ...]
-    preload_errors: dict[str, str]
-    attestation: SelfReport
-
-
-# Requests
-
-
-def run_target(run_id: str, action: str = "", **query: int) -> str:
-    """The path of a run, with those of the query's numbers that are not 0. Raises `ValueError` on an unfit id."""
-    if not _RUN_ID.fullmatch(run_id):
-        raise ValueError(f"not a run id: {run_id!r}")
-    wanted = {key: value for key, value in query.items() if value}
-    return f"/v1/runs/{run_id}{action}" + (f"?{urlencode(wanted)}" if wanted else "")
-
-
-def file_target(path: str, offset: int = 0, length: int | None = None) -> str:
-    """The path of a file. Any name is legal in it; what the executor makes of `..` is its affair."""
-    query: dict[str, int] = {"offset": offset} if offset else {}
-    if length is not None:
-        query["length"] = length
-    return "/v1/files/" + quote(path) + (f"?{urlencode(query)}" if query else "")
-
-
-def upload_target(extract: bool) -> str:
-    """The path of an upload whose own path comes last."""
-    return "/v1/files" + ("?extract=1" if extract else "")
-
-
-def list_target(prefix: str, recursive: bool, limit: int, after: str = "") -> str:
-    """The path of a list of files, from behind the file `after` on."""
-    query: dict[str, int | str] = {"prefix": prefix, "recursive": int(recursive), "limit": limit}
-    return "/v1/files?" + urlencode(query | {"after": after} if after else query)
-
-
-def request_head(
-    method: str, target: str, *, length: int | None = 0, chunked: bool = False, request_id: str | None = None
-) -> bytes:
-    """The head of a request, its blank line included. An unfit request id is left out rather than sent."""
-    lines = [f"{method} {target} HTTP/1.1", "Host: executor", "Connection: close"]
-    if chunked:
-        lines.append("Transfer-Encoding: chunked")
-    elif length is not None:
-        lines.append(f"Content-Length: {length}")
-    if request_id is not None and _REQUEST_ID.fullmatch(request_id):
-        lines.append(f"X-Request-ID: {request_id}")
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
-
-
-def encode_chunk(data: bytes) -> bytes:
-    """One chunk of a chunked body; an empty one ends it."""
-    return b"%x\r\n%s\r\n" % (len(data), data)
-
-
-def encode_end(path: str | None = None) -> bytes:
-    """The end of a chunked body, and with it, where it has not been told yet, the path of the file."""
-    trailer = "" if path is None else f"X-Path: {quote(path)}\r\n"
-    return f"0\r\n{trailer}\r\n".encode("ascii")
-
-
-# Answers
 
 
 @dataclass(frozen=True)
@@ -409,9 +239,6 @@ class EventStream:
         return Output(stream=stream, offset=offset, data=data)
 
 
-# Values
-
-
 def parse_result(value: dict[str, Any]) -> Result:
     """Reads the fields of a result event (without `t`), each by name and type; consumes `value`."""
     outcome = fields.text(value, "outcome", 32)
@@ -449,110 +276,6 @@ def parse_state(value: dict[str, Any]) -> str:
     if state not in ("running", "done"):
         fields.wrong("an unknown state")
     return state
-
-
-class UnpackedFile(NamedTuple):
-    """One file of an archive: size in bytes."""
-
-    path: str
-    size: int
-
-
-@dataclass(frozen=True)
-class Unpacked:
-    """What came of an archive: how many files of how many bytes; the first of them by path and size."""
-
-    path: str
-    count: int
-    size: int
-    files: tuple[UnpackedFile, ...]
-    truncated: bool
-
-
-def parse_unpacked(value: dict[str, Any]) -> Unpacked:
-    """The answer to an archive."""
-    files = []
-    for item in fields.items(value, "files", MAX_UNPACKED):
-        entry = fields.mapping(item)
-        files.append(UnpackedFile(fields.path(entry, "path"), fields.whole(entry, "size")))
-    path = fields.text(value, "path", fields.MAX_PATH)
-    count, size = fields.whole(value, "count"), fields.whole(value, "size")
-    return Unpacked(path, count, size, tuple(files), fields.flag(value, "truncated"))
-
-
-def parse_files(value: dict[str, Any]) -> FilePage:
-    """One page of a list."""
-    files = []
-    for item in fields.items(value, "files", MAX_JSON):
-        entry = fields.mapping(item)
-        tag = fields.text(entry, "etag", 200) if "etag" in entry else ""
-        size, mtime = fields.whole(entry, "size"), fields.moment(entry, "mtime")
-        files.append(FileEntry(fields.path(entry, "path"), size, mtime, tag))
-    more = fields.optional_text(value, "next", fields.MAX_PATH) if "next" in value else None
-    return FilePage(files, fields.flag(value, "truncated"), more)
-
-
-def parse_file_info(head: Head) -> FileInfo:
-    """What the headers say of the file whose bytes follow."""
-    length = head.length()
-    try:
-        size, mtime = int(head.headers["x-file-size"]), float(head.headers["x-file-mtime"])
-        etag = head.headers["etag"]
-    except (KeyError, ValueError):
-        fields.wrong("a file without size, mtime or ETag")
-    if length is None or not 0 <= length <= size or not 0 <= mtime <= fields.MAX_TIME or len(etag) > 200:
-        fields.wrong("a file whose headers contradict each other")
-    return FileInfo(size=size, length=length, mtime=mtime, etag=etag)
-
-
-def parse_health(value: dict[str, Any]) -> Health:
-    """Reads a health answer. Fields that a newer executor adds are left alone; another protocol is refused."""
-    if fields.whole(value, "protocol") != PROTOCOL_VERSION:
-        fields.wrong("another version of the protocol")
-    state = fields.text(value, "state", 16)
-    if state not in ("starting", "ready"):
-        fields.wrong("an unknown state")
-    errors = fields.mapping(fields.take(value, "preload_errors"))
-    return Health(
-        protocol=PROTOCOL_VERSION,
-        version=fields.text(value, "version", 64),
-        state=state,
-        slots=fields.whole(value, "slots"),
-        active=fields.whole(value, "active"),
-        held=fields.whole(value, "held"),
-        python=fields.optional_text(value, "python", 64),
-        node=fields.optional_text(value, "node", 64),
-        preloaded=fields.texts(value, "preloaded"),
-        preload_errors={key: fields.text(errors, key, MAX_TEXT) for key in list(errors)},
-        attestation=_self_report(fields.mapping(fields.take(value, "attestation"))),
-    )
-
-
-def _self_report(value: dict[str, Any]) -> SelfReport:
-    mounts = []
-    for item in fields.items(value, "mounts", 1000):
-        mount = fields.mapping(item)
-        mounts.append(
-            Mount(fields.path(mount, "target"), fields.text(mount, "type", 64), fields.texts(mount, "options"))
-        )
-    groups = fields.items(value, "groups", 1000)
-    if any(type(group) is not int for group in groups):
-        fields.wrong("groups that are no numbers")
-    return SelfReport(
-        pid=fields.whole(value, "pid"),
-        uid=fields.whole(value, "uid"),
-        gid=fields.whole(value, "gid"),
-        groups=tuple(groups),
-        user_uid=fields.whole(value, "user_uid"),
-        cap_eff=fields.mask(value, "cap_eff"),
-        cap_prm=fields.mask(value, "cap_prm"),
-        cap_bnd=fields.mask(value, "cap_bnd"),
-        no_new_privs=fields.whole(value, "no_new_privs"),
-        seccomp=fields.whole(value, "seccomp"),
-        rootfs_read_only=fields.flag(value, "rootfs_read_only"),
-        interfaces=fields.texts(value, "interfaces"),
-        mounts=tuple(mounts),
-    )
 
 
 def _run_error(value: object) -> RunError | None:

@@ -18,10 +18,19 @@ from types import TracebackType
 from typing import Any, NoReturn, TypeVar
 
 from runtime.drivers.errors import ExecutorUnavailable
-from runtime.drivers.executor_client import fields, protocol
+from runtime.drivers.executor_client import fields, protocol, requests
 from runtime.drivers.executor_client.events import Event, Started
+from runtime.drivers.executor_client.file_values import (
+    FileInfo,
+    FilePage,
+    Unpacked,
+    parse_file_info,
+    parse_files,
+    parse_unpacked,
+)
+from runtime.drivers.executor_client.health import Health, parse_health
 from runtime.drivers.executor_client.patience import Patience
-from runtime.drivers.executor_client.protocol import FileInfo, FilePage, Health, RunRequest
+from runtime.drivers.executor_client.requests import RunRequest
 from runtime.drivers.executor_client.socket_file import check_peer, new_socket, pinned
 
 RECEIVE = 64 * 1024
@@ -49,33 +58,33 @@ class ExecutorClient:
 
     def health(self, deadline: float = 5.0) -> Health:
         """Who is there, and in what state."""
-        return protocol.parse_health(self._json("GET", "/v1/health", deadline).value())
+        return parse_health(self._json("GET", "/v1/health", deadline).value())
 
     # Runs
 
     def start(self, run_id: str, request: RunRequest, deadline: float = 10.0) -> str:
         """Start the run, once per id ever; "running" or "done"."""
-        return protocol.parse_state(self._json("PUT", protocol.run_target(run_id), deadline, request.encode()).value())
+        return protocol.parse_state(self._json("PUT", requests.run_target(run_id), deadline, request.encode()).value())
 
     def run(self, run_id: str, request: RunRequest, deadline: float | Patience) -> Iterator[Event]:
         """Start the run (or join it, if the id is known) and follow it to its result, the last event."""
         stream = protocol.EventStream(follow=True)
-        return self._events("PUT", protocol.run_target(run_id, follow=1), stream, deadline, request.encode())
+        return self._events("PUT", requests.run_target(run_id, follow=1), stream, deadline, request.encode())
 
     def attach(
         self, run_id: str, stdout: int = 0, stderr: int = 0, follow: bool = True, deadline: float = 10.0
     ) -> Iterator[Event]:
         """The run's events from these byte offsets: up to the result if `follow`, else those there are by now."""
-        target = protocol.run_target(run_id, follow=int(follow), stdout=stdout, stderr=stderr)
+        target = requests.run_target(run_id, follow=int(follow), stdout=stdout, stderr=stderr)
         return self._events("GET", target, protocol.EventStream(follow, stdout, stderr), deadline)
 
     def cancel(self, run_id: str, deadline: float = 5.0) -> None:
         """Ask for the end of the run. One that is done already is no error."""
-        self._json("POST", protocol.run_target(run_id, "/cancel"), deadline).value()
+        self._json("POST", requests.run_target(run_id, "/cancel"), deadline).value()
 
     def acknowledge(self, run_id: str, deadline: float = 5.0) -> None:
         """The result is safe: the executor may forget it."""
-        self._json("DELETE", protocol.run_target(run_id), deadline).value()
+        self._json("DELETE", requests.run_target(run_id), deadline).value()
 
     # Files
 
@@ -83,8 +92,8 @@ class ExecutorClient:
         self, prefix: str = "", recursive: bool = True, limit: int = PAGE, after: str = "", deadline: float = 10.0
     ) -> FilePage:
         """Up to `limit` of the workspace's regular files, those behind the file `after`."""
-        target = protocol.list_target(prefix, recursive, limit, after)
-        return protocol.parse_files(self._json("GET", target, deadline).value())
+        target = requests.list_target(prefix, recursive, limit, after)
+        return parse_files(self._json("GET", target, deadline).value())
 
     def every_file(self, prefix: str = "", most: int = 200_000) -> Iterator[FilePage]:
         """All of them, page by page. Raises `ExecutorProtocolError` beyond `most`: a list of a sandbox need not end."""
@@ -105,7 +114,7 @@ class ExecutorClient:
         """A file (or part of it): what it is, and its bytes. Close the body, or read it to its end."""
         exchange = _Exchange(self._path, deadline, self._members)
         try:
-            exchange.send(self._head("GET", protocol.file_target(path, offset, length)))
+            exchange.send(self._head("GET", requests.file_target(path, offset, length)))
             answer = protocol.Answer()
             body = b""
             while answer.head is None:
@@ -113,7 +122,7 @@ class ExecutorClient:
             if answer.head.status != 200:
                 _finish(exchange, protocol.JsonAnswer(answer.head, body)).value()
                 fields.wrong(f"status {answer.head.status}")
-            info = protocol.parse_file_info(answer.head)
+            info = parse_file_info(answer.head)
             exchange.extend(info.length / SLOWEST)
             return info, FileBody(exchange, info.length, body)
         except BaseException:
@@ -126,14 +135,14 @@ class ExecutorClient:
         Nothing is kept unless all of it arrives: if `chunks` raises, the connection is cut and the error goes on. An
         early refusal (a full disk, say) ends the transfer at once, as `ExecutorRefused`.
         """
-        with self._sending(protocol.file_target(path)) as upload:
+        with self._sending(requests.file_target(path)) as upload:
             for chunk in chunks:
                 upload.write(chunk)
             return fields.whole(upload.end(None), "size")
 
     def upload(self, extract: bool = False) -> Upload:
         """Begin to write a file, or to unpack an archive, whose path is told at the end."""
-        return self._sending(protocol.upload_target(extract))
+        return self._sending(requests.upload_target(extract))
 
     def _sending(self, target: str) -> Upload:
         exchange = _Exchange(self._path, TRANSFER_TIME, self._members)
@@ -146,12 +155,12 @@ class ExecutorClient:
 
     def delete_file(self, path: str, deadline: float = 10.0) -> None:
         """Delete a regular file of the workspace."""
-        self._json("DELETE", protocol.file_target(path), deadline).value()
+        self._json("DELETE", requests.file_target(path), deadline).value()
 
     # One exchange
 
     def _head(self, method: str, target: str, length: int | None = 0, chunked: bool = False) -> bytes:
-        return protocol.request_head(method, target, length=length, chunked=chunked, request_id=self._request_id)
+        return requests.request_head(method, target, length=length, chunked=chunked, request_id=self._request_id)
 
     def _json(self, method: str, target: str, deadline: float, body: bytes = b"") -> protocol.JsonAnswer:
         with _Exchange(self._path, deadline, self._members) as exchange:
@@ -186,7 +195,7 @@ class Upload:
         if self._exchange.has_answer():
             self._refused()
         try:
-            self._exchange.send(protocol.encode_chunk(data))
+            self._exchange.send(requests.encode_chunk(data))
         except _SendFailed:
             # It closed its end: what it had to say is still in our receive buffer.
             self._refused()
@@ -195,14 +204,14 @@ class Upload:
         """The end: the file belongs there. Its size in bytes."""
         return fields.whole(self.end(path), "size")
 
-    def archive(self, path: str) -> protocol.Unpacked:
+    def archive(self, path: str) -> Unpacked:
         """The end: the archive belongs into that folder, which may be empty: the workspace itself."""
-        return protocol.parse_unpacked(self.end(path))
+        return parse_unpacked(self.end(path))
 
     def end(self, path: str | None) -> dict[str, Any]:
         """The answer to all of it. `path` is for what was begun without one."""
         with contextlib.suppress(_SendFailed):
-            self._exchange.send(protocol.encode_end(path))
+            self._exchange.send(requests.encode_end(path))
         return _finish(self._exchange, protocol.JsonAnswer()).value()
 
     def _refused(self) -> NoReturn:
