@@ -48,7 +48,7 @@ def load(text: str, author: Any = None, note: str = "From a file") -> dict[str, 
             # What is not said is not so, as with every other field; what is so already is so since then.
             since, asked = None if fresh else template.deprecated_at, columns.pop("deprecated_at", None)
             template.deprecated_at = asked and (since or asked)
-            for name, value in {**_defaults(pk), **columns, "draft": False, "deleted_at": None}.items():
+            for name, value in {**versions.fresh_spec(pk), **columns, "draft": False, "deleted_at": None}.items():
                 setattr(template, name, value)
             if before == versions.spec_of(template):
                 if bool(since) != bool(asked):
@@ -68,15 +68,6 @@ def load(text: str, author: Any = None, note: str = "From a file") -> dict[str, 
 def as_yaml(version: TemplateVersion) -> str:
     """A version's own text, for its page and for comparing two of them."""
     return dump([version.as_template()])
-
-
-def _defaults(pk: str) -> dict[str, Any]:
-    fresh = Template(pk=pk, image=f"sandbox/{pk}")
-    return {
-        field.name: getattr(fresh, field.name)
-        for field in Template._meta.concrete_fields
-        if field.name not in NOT_IN_SPEC
-    }
 
 
 def _parse(text: str) -> list[tuple[str, dict[str, Any]]]:

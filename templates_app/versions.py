@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from sandbox_platform.errors import ApiError
 from templates_app import services
+from templates_app.images import names
 from templates_app.models import (
     NOT_IN_SPEC,
     BuildStatus,
@@ -29,6 +30,11 @@ def spec_of(template: Template) -> dict[str, Any]:
     """Every column that decides what sessions get."""
     names = [field.name for field in Template._meta.concrete_fields if field.name not in NOT_IN_SPEC]
     return {name: getattr(template, name) for name in names}
+
+
+def fresh_spec(pk: str) -> dict[str, Any]:
+    """The same of a template of which nothing is said but its id."""
+    return spec_of(Template(pk=pk, image=f"{names.PREFIX}{pk}"))
 
 
 def said_by(version: TemplateVersion) -> dict[str, Any]:

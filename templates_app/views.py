@@ -14,7 +14,7 @@ from sandbox_platform import pagination
 from sandbox_platform.errors import ApiError
 from sandbox_platform.idempotency import once
 from sandbox_platform.openapi import IDEMPOTENCY_KEY, LIMIT, OFFSET, operation
-from templates_app import curation
+from templates_app import curation, exchange, versions
 from templates_app.models import Template
 from templates_app.serializers import TemplateIn, TemplateList, TemplateOut, TemplateReplacement
 
@@ -63,15 +63,17 @@ class TemplatesView(APIView):
 
     def _create(self, columns: dict[str, Any]) -> Response:
         pk = columns.pop("id")
-        columns.setdefault("image", f"sandbox/{pk}")
-        fresh = {**_defaults(), "deleted_at": None, "deprecated_at": None, "draft": False, **columns}
+        fresh = {**versions.fresh_spec(pk), "deleted_at": None, "deprecated_at": None, "draft": False, **columns}
         # One that was deleted is taken up again. Of two that ask at once, the second finds what the first has made.
         template, created = Template.objects.select_for_update().get_or_create(pk=pk, defaults=fresh)
         if not created:
             if template.deleted_at is None:
-                raise ApiError(
-                    "Conflict", f"Template '{pk}' exists already", solution="PUT replaces it; or choose another id"
+                solution = (
+                    "Operators prepare a template of this id, which is not published yet: choose another id"
+                    if template.draft
+                    else "PUT replaces it; or choose another id"
                 )
+                raise ApiError("Conflict", f"Template '{pk}' exists already", solution=solution)
             for name, value in fresh.items():
                 setattr(template, name, value)
             template.save()
@@ -98,7 +100,7 @@ class TemplateView(APIView):
     @operation("replace_template", "Replace a template", tag="templates", request=TemplateReplacement, responses={200: TemplateOut},
                errors=["Forbidden", "TemplateNotFound"])  # fmt: skip
     def put(self, request: Request, template_id: str) -> Response:
-        """What is not named goes back to its default. Live sessions keep what they started with."""
+        """What is not named goes back to its default, but for what operators alone may say. Live sessions keep what they started with."""
         return self._change(request, template_id, partial=False)
 
     @operation("update_template", "Update a template", tag="templates", request=TemplateIn, responses={200: TemplateOut},
@@ -133,27 +135,11 @@ class TemplateView(APIView):
             if columns.pop("id", template_id) != template_id:
                 raise ApiError("InvalidParameter", "id: can't be changed")
             if not partial:
-                columns = {"deprecated_at": None, **_defaults(), "image": f"sandbox/{template_id}", **columns}
+                # What the API has no words for is the operators': it stays.
+                said = {k: v for k, v in versions.fresh_spec(template_id).items() if k not in exchange.MORE}
+                columns = {"deprecated_at": None, **said, **columns}
             for name, value in columns.items():
                 setattr(template, name, value)
             template.save()
             curation.prepare_everywhere(template)
         return Response(TemplateOut(find(template_id)).data)
-
-
-def _defaults() -> dict[str, Any]:
-    names = (
-        "description",
-        "base_image",
-        "languages",
-        "pre_installed_packages",
-        "npm_packages",
-        "preload",
-        "cpu",
-        "memory",
-        "disk",
-        "network",
-        "allowed_hosts",
-    )
-    fresh = Template()
-    return {name: getattr(fresh, name) for name in names}

@@ -6,7 +6,7 @@ import pytest
 from django.utils import timezone
 
 from sandbox_platform.queue import Queue, depth
-from templates_app import curation, services, views
+from templates_app import curation, services, versions
 from templates_app.models import Template
 from templates_app.serializers import TemplateIn
 from tests.api.client import Api, error_of
@@ -221,6 +221,30 @@ def test_one_made_where_another_was_deleted_has_nothing_of_it(curator: Api) -> N
     assert (body["languages"], body["npm_packages"], body["preload"]) == (["python", "shell"], [], [])
 
 
+def test_one_made_where_another_was_deleted_has_nothing_either_of_what_operators_alone_may_say(curator: Api) -> None:
+    curator.post("/templates", NEW)
+    hidden = {"oci_runtime": "runsc", "warm_pool_size": 3, "figures": True}
+    Template.objects.filter(pk="mine").update(**hidden, deleted_at=timezone.now())
+    assert curator.post("/templates", {"id": "mine", "name": "Anew"}).status_code == 201
+    assert versions.spec_of(Template.objects.get(pk="mine")) == {**versions.fresh_spec("mine"), "name": "Anew"}
+
+
+def test_put_leaves_what_operators_alone_may_say(curator: Api) -> None:
+    """Else a client would take a template out of gVisor without a word."""
+    hidden = {"oci_runtime": "runsc", "warm_pool_size": 3, "figures": True}
+    Template.objects.update(**hidden)
+    assert curator.put("/templates/python-basic", {"name": "Anew"}).status_code == 200
+    assert Template.objects.values(*hidden).get() == hidden
+
+
+def test_an_id_that_a_draft_has_is_409_and_nobody_is_sent_to_put(curator: Api) -> None:
+    TemplateFactory(id="plan", draft=True)
+    body = error_of(curator.post("/templates", {"id": "plan", "name": "Mine"}), 409, "Conflict")
+    assert "PUT" not in body["solution"]
+    assert "another id" in body["solution"]
+    error_of(curator.put("/templates/plan", {"name": "Mine"}), 404, "TemplateNotFound")
+
+
 @pytest.mark.parametrize("status", ["creating", "running"])
 def test_deleting_one_in_use_is_409_and_recommends_deprecation(curator: Api, status: str) -> None:
     session = SessionFactory(status=status)
@@ -277,11 +301,11 @@ def test_nobody_changes_a_template_between_its_reading_and_its_writing(
 
 
 def test_of_two_who_make_the_same_template_one_is_told(curator: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = views._defaults
+    real = versions.fresh_spec
 
-    def defaults() -> dict[str, Any]:
-        TemplateFactory(id="mine", name="Theirs")
-        return real()
+    def fresh_spec(pk: str) -> dict[str, Any]:
+        TemplateFactory(id=pk, name="Theirs")
+        return real(pk)
 
-    monkeypatch.setattr(views, "_defaults", defaults)
+    monkeypatch.setattr(versions, "fresh_spec", fresh_spec)
     error_of(curator.post("/templates", NEW), 409, "Conflict")
