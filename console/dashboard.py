@@ -18,6 +18,7 @@ from sessions_app.models import SessionStatus
 
 EXECUTIONS, SESSIONS = "executions_app_execution", "sessions_app_session"
 CONTAINERS, NODES, PROCESSES = "runtime_container", "runtime_node", "sandbox_platform_process"
+FAILED = {"status__in": f"{ExecutionStatus.FAILED},{ExecutionStatus.TIMEOUT}"}
 TASKS, FAILURES = "django_q_ormq", "django_q_failure"
 
 
@@ -73,17 +74,17 @@ def _tenants(found: dict[str, Any], now: dt.datetime, day: list[dt.datetime]) ->
         Tile("Sessions starting", _count(creating[0]), rows(SESSIONS, status__exact="creating"), _since(creating[1], now)),
         Tile("Runs running", _count(waiting[ExecutionStatus.RUNNING][0]), rows(EXECUTIONS, status__exact="running")),
         Tile("Runs waiting", _count(pending[0]), rows(EXECUTIONS, status__exact="pending"), _since(pending[1], now)),
-        Tile("Runs, 24 h", _count(ended), rows(EXECUTIONS, since="24h")),
-        Tile("Runs failed, 24 h", _count(failed), rows(EXECUTIONS, since="24h", status__exact="failed"),
+        Tile("Runs, 24 h", _count(ended), rows(EXECUTIONS, **_over(day))),
+        Tile("Runs failed, 24 h", _count(failed), rows(EXECUTIONS, **_over(day), **FAILED),
              f"{failed / ended:.1%} of all" if ended else ""),
-        Tile("Run time, median", _ms(took.percentile(0.5)), rows(EXECUTIONS, since="24h"),
+        Tile("Run time, median", _ms(took.percentile(0.5)), rows(EXECUTIONS, **_over(day)),
              f"p95 {_ms(took.percentile(0.95))} · p99 {_ms(took.percentile(0.99))}"),
         Tile("Session start, median", _ms(sessions.starts.percentile(0.5)), rows(SESSIONS, since="24h"),
              f"p95 {_ms(sessions.starts.percentile(0.95))}"),
         Tile("Warm pool hits", rate, rows(CONTAINERS, status__exact="warm"), f"{sessions.pooled:,} of {sessions.started:,} starts"),
     ]  # fmt: skip
     found["charts"] = [
-        _runs_chart(runs, day), _sessions_chart(sessions.by_hour, day), _faults_chart(faults), _reasons_chart(sessions.reasons),
+        _runs_chart(runs, day), _sessions_chart(sessions.by_hour, day), _faults_chart(faults, day), _reasons_chart(sessions.reasons),
     ]  # fmt: skip
 
 
@@ -107,6 +108,11 @@ def _machinery(found: dict[str, Any], now: dt.datetime, since: dt.datetime) -> N
              f"{held['count']} sessions to release, {left['count']} containers to remove",
              bad=oldest is not None and (now - oldest).total_seconds() > 300),
     ]  # fmt: skip
+
+
+def _over(day: list[dt.datetime]) -> dict[str, str]:
+    """Runs that ended in these hours, as they are counted: one that began before them is among them."""
+    return {"completed_at__gte": day[0].isoformat()}
 
 
 def _count(number: int) -> str:
@@ -152,8 +158,8 @@ def _sessions_chart(by_hour: dict[dt.datetime, int], day: list[dt.datetime]) -> 
             "urls": _hour_urls(SESSIONS, "created_at", day), "empty": not by_hour}  # fmt: skip
 
 
-def _faults_chart(faults: list[tuple[str, int]]) -> dict[str, Any]:
-    urls = [rows(EXECUTIONS, since="24h", fault=code) for code, _ in faults]
+def _faults_chart(faults: list[tuple[str, int]], day: list[dt.datetime]) -> dict[str, Any]:
+    urls = [rows(EXECUTIONS, **_over(day), fault=code) for code, _ in faults]
     return _bars(
         "faults", "Failed runs by fault, 24 h", [(code.removeprefix("Sandbox."), count) for code, count in faults], urls
     )

@@ -66,6 +66,26 @@ def test_every_number_leads_to_its_rows(admin):
         assert admin.get(url).status_code == 200, url
 
 
+def test_the_rows_behind_a_number_are_those_that_it_counts(admin):
+    """Also a run that began before the day and ended in it, and those that were out of time."""
+    rows()
+    now, session = timezone.now(), SessionFactory()
+    for status, began, ended in (
+        ("failed", 30, 1), ("timeout", 30, 1), ("completed", 30, 1), ("failed", 60, 40), ("completed", 60, 40),
+    ):  # fmt: skip
+        ExecutionFactory(
+            session=session, status=status, error={"error_code": "Sandbox.ExecTimeout"} if status != "completed" else None,
+            created_at=now - dt.timedelta(hours=began), completed_at=now - dt.timedelta(hours=ended),
+        )  # fmt: skip
+    context = admin.get("/admin/").context
+    counted = {tile.url: int(tile.value) for tile in context["tiles"] if tile.label in ("Runs, 24 h", "Runs failed, 24 h")}
+    assert sorted(counted.values()) == [4, 7]
+    (faults,) = [chart for chart in context["charts"] if chart["id"] == "faults"]
+    counted |= dict(zip(faults["urls"], faults["datasets"][0]["data"], strict=True))
+    for url, count in counted.items():
+        assert admin.get(url).context["cl"].result_count == count, url
+
+
 @pytest.mark.parametrize("times", [1, 3])
 def test_more_rows_take_no_more_queries(admin, times):
     admin.get("/admin/")
