@@ -8,6 +8,7 @@ from typing import Any
 from django.contrib.admin import SimpleListFilter
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ChangeList
+from django.core.exceptions import ValidationError
 from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
@@ -41,12 +42,18 @@ class KeysetChangeList(ChangeList):
         if self.newer:
             # Backwards from the cursor, so in ascending order, and turned round.
             found = list(
-                self.queryset.filter(_beyond(self.column, self.newer, "gt")).order_by(self.column, "pk")[: most + 1]
+                self.queryset.filter(_beyond(self.model, self.column, self.newer, "gt")).order_by(self.column, "pk")[
+                    : most + 1
+                ]
             )
             more_newer, more_older = len(found) > most, True
             found = found[:most][::-1]
         else:
-            rows = self.queryset.filter(_beyond(self.column, self.older, "lt")) if self.older else self.queryset
+            rows = (
+                self.queryset.filter(_beyond(self.model, self.column, self.older, "lt"))
+                if self.older
+                else self.queryset
+            )
             found = list(rows[: most + 1])
             more_newer, more_older = bool(self.older), len(found) > most
             found = found[:most]
@@ -65,7 +72,7 @@ def _cursor(column: str, row: Model) -> str:
     return f"{getattr(row, column).isoformat()},{row.pk}"
 
 
-def _beyond(column: str, cursor: str, side: str) -> Q:
+def _beyond(model: type[Model], column: str, cursor: str, side: str) -> Q:
     """Rows beyond the cursor. The first condition is the one that an index can begin at."""
     text, _, pk = cursor.partition(",")
     try:
@@ -75,9 +82,13 @@ def _beyond(column: str, cursor: str, side: str) -> Q:
         when = when.astimezone(dt.UTC)
     except (ValueError, OverflowError) as error:
         raise IncorrectLookupParameters(error) from error
+    try:
+        key = model._meta.pk.to_python(pk)
+    except ValidationError as error:
+        raise IncorrectLookupParameters(error) from error
     if not pk or "\0" in pk:
         raise IncorrectLookupParameters
-    return Q(**{f"{column}__{side}e": when}) & (Q(**{f"{column}__{side}": when}) | Q(**{f"pk__{side}": pk}))
+    return Q(**{f"{column}__{side}e": when}) & (Q(**{f"{column}__{side}": when}) | Q(**{f"pk__{side}": key}))
 
 
 class SinceFilter(SimpleListFilter):

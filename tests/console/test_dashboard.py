@@ -78,7 +78,9 @@ def test_the_rows_behind_a_number_are_those_that_it_counts(admin):
             created_at=now - dt.timedelta(hours=began), completed_at=now - dt.timedelta(hours=ended),
         )  # fmt: skip
     context = admin.get("/admin/").context
-    counted = {tile.url: int(tile.value) for tile in context["tiles"] if tile.label in ("Runs, 24 h", "Runs failed, 24 h")}
+    counted = {
+        tile.url: int(tile.value) for tile in context["tiles"] if tile.label in ("Runs, 24 h", "Runs failed, 24 h")
+    }
     assert sorted(counted.values()) == [4, 7]
     (faults,) = [chart for chart in context["charts"] if chart["id"] == "faults"]
     counted |= dict(zip(faults["urls"], faults["datasets"][0]["data"], strict=True))

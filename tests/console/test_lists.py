@@ -6,10 +6,13 @@ import datetime as dt
 import re
 
 import pytest
+from django.contrib.admin import site
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 from django.utils import timezone
 
+from sandbox_platform.admin_base import WatchedAdmin
 from tests.factories import ContainerFactory, ExecutionFactory, SessionFactory
 
 LISTS = ["/admin/executions_app/execution/", "/admin/sessions_app/session/", "/admin/runtime/container/"]
@@ -74,6 +77,17 @@ def test_a_list_takes_the_same_queries_whatever_its_length_and_never_counts(admi
 )
 def test_a_query_that_makes_no_sense_is_harmless(admin, query):
     assert admin.get(f"{LISTS[0]}?{query}", follow=True).status_code == 200
+
+
+NOW = "2026-01-01T00:00:00%2B00:00"
+
+
+@pytest.mark.parametrize("model", [model for model, pages in site._registry.items() if isinstance(pages, WatchedAdmin)])
+@pytest.mark.parametrize("pk", ["abc", "9" * 30, "9" * 5000, "-1", "1.5", "%00", "1%00", "٣", "", "x,y"])
+def test_a_cursor_that_points_nowhere_is_harmless_whatever_its_rows_are_keyed_by(admin, model, pk):
+    page = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
+    for side in ("older", "newer"):
+        assert admin.get(f"{page}?{side}={NOW},{pk}", follow=True).status_code == 200
 
 
 @pytest.mark.parametrize(("url", "term"), [
