@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import structlog
 from django.core.exceptions import BadRequest, RequestDataTooBig, SuspiciousOperation
 from django.db import DatabaseError, InterfaceError, OperationalError
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
 from rest_framework import exceptions as drf
 from rest_framework.response import Response
 
@@ -129,6 +129,8 @@ def translate(exc: BaseException) -> ApiError:
             return ApiError("NotAcceptable", str(exc.detail))
         case drf.UnsupportedMediaType():
             return ApiError("UnsupportedMediaType", str(exc.detail))
+        case UnreadablePostError():
+            return invalid("The body ended before its Content-Length, or nothing of it came for too long")
         case RequestDataTooBig():
             return ApiError("PayloadTooLarge", "The request body is too large")
         case Http404() | drf.NotFound():

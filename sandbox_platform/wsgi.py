@@ -1,6 +1,9 @@
 """The WSGI application that the web server runs."""
 
 import os
+import socket
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import django
@@ -29,10 +32,40 @@ class Utf8Request(WSGIRequest):
             self.content_params = {}
 
 
+class Body:
+    """Of a request. A client that sends nothing of it for too long is read from no more, or the server would wait for the rest."""
+
+    def __init__(self, body: Any, connection: socket.socket) -> None:
+        self._body, self._connection = body, connection
+
+    def read(self, *size: int) -> bytes:
+        """Raises OSError where the client stalls (see `RECEIVE_PATIENCE`): to Django's callers UnreadablePostError."""
+        return self._give_up_at_a_stall(self._body.read, *size)
+
+    def readline(self, *size: int) -> bytes:
+        """The same of a line."""
+        return self._give_up_at_a_stall(self._body.readline, *size)
+
+    def _give_up_at_a_stall(self, read: Callable[..., bytes], *size: int) -> bytes:
+        try:
+            return read(*size)
+        except OSError:
+            with suppress(OSError):
+                self._connection.shutdown(socket.SHUT_RD)
+            raise
+
+
 class Handler(WSGIHandler):
     """Django's own, with our requests."""
 
     request_class = Utf8Request
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        """The answer."""
+        connection = environ.get("gunicorn.socket")
+        if connection is not None:
+            environ["wsgi.input"] = Body(environ["wsgi.input"], connection)
+        return super().__call__(environ, start_response)
 
 
 django.setup(set_prefix=False)

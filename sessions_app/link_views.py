@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from django.core import signing
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, UnreadablePostError
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
 
 from sandbox_platform.errors import ApiError
@@ -52,10 +52,7 @@ def _take(request: HttpRequest, upload: links.Upload) -> HttpResponse:
 def _body(request: HttpRequest, length: int) -> Iterator[bytes]:
     left = length
     while left:
-        try:
-            data = request.read(min(PIECE, left))
-        except UnreadablePostError:
-            data = b""
+        data = request.read(min(PIECE, left))
         if not data:
             raise ApiError("InvalidParameter", "The body ended before its Content-Length")
         left -= len(data)

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import socket
-from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 from django.core.files.uploadhandler import FileUploadHandler, StopUpload
-from django.http import UnreadablePostError
 from django.http.multipartparser import MultiPartParser, MultiPartParserError
 from rest_framework.request import Request
 
 from sandbox_platform.errors import ApiError, invalid
 from sessions_app.services.incoming import Incoming
 from sessions_app.services.workspace import MAX_FILE, PIECE
-
-# Seconds without a byte after which a client is given up.
-PATIENCE = 30
 
 
 class _Passing(FileUploadHandler):
@@ -55,28 +49,16 @@ class _Passing(FileUploadHandler):
 
 
 class _Counted:
-    """What is read of the body. Raises 400 where the client stops before its end, or for too long."""
+    """What is read of the body. Raises 400 where the client stops before its end, UnreadablePostError where it stalls: a 400 as well."""
 
     def __init__(self, request: Any) -> None:
         self._request, self.left = request, int(request.META.get("CONTENT_LENGTH") or 0)
-        self._socket = request.META.get("gunicorn.socket")
 
     def read(self, size: int) -> bytes:
         """Up to so many bytes."""
-        if self._socket is not None:
-            self._socket.settimeout(PATIENCE)
-        try:
-            data = self._request.read(size)
-        except UnreadablePostError:
-            data = b""
-        finally:
-            if self._socket is not None:
-                self._socket.settimeout(None)
+        data = cast(bytes, self._request.read(size))
         self.left -= len(data)
         if not data and self.left > 0:
-            if self._socket is not None:
-                with suppress(OSError):
-                    self._socket.shutdown(socket.SHUT_RD)  # or the server would wait for the rest
             raise invalid("The body ended before its Content-Length")
         return data
 

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import struct
+import sys
 import uuid
 from typing import Any
 
@@ -30,6 +31,8 @@ timeout = 60
 graceful_timeout = 8
 # Seconds that a client may take nothing of an answer: a thread must not wait for ever for one that stalls.
 SEND_PATIENCE = 60
+# Seconds that a client may send nothing of a request that it has begun.
+RECEIVE_PATIENCE = 30
 
 
 class JsonLogger(Logger):
@@ -38,6 +41,13 @@ class JsonLogger(Logger):
     def setup(self, cfg: Any) -> None:
         """Nothing of gunicorn's own."""
         self.error_log.propagate = True
+
+    def exception(self, msg: str, *args: Any, **kwargs: Any) -> None:
+        """A client that stalls, before its body or in our answer, is no fault of ours."""
+        if isinstance(sys.exc_info()[1], BlockingIOError):
+            self.debug("A client stalled: %s", msg)
+        else:
+            super().exception(msg, *args, **kwargs)
 
 
 logger_class = JsonLogger
@@ -59,6 +69,7 @@ def when_ready(server: Any) -> None:
     """Connections inherit it from the socket that they are accepted on."""
     for listener in server.LISTENERS:
         listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", SEND_PATIENCE, 0))
+        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", RECEIVE_PATIENCE, 0))
 
 
 def post_fork(server: Any, worker: Any) -> None:
