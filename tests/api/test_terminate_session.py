@@ -58,15 +58,20 @@ def test_a_bad_parameter_is_400_and_ends_nothing(api: Api, query: str) -> None:
 
 def test_purge_erases_outputs_at_once(api: Api) -> None:
     execution = ExecutionFactory(
-        session__project=api.project, session__status="running", status="completed", stdout=b"secret", return_value='"secret"',
+        session__project=api.project, session__status="running", status="failed", stdout=b"secret", return_value='"secret"',
         event='"secret"', args=["secret"], artifacts=[{"path": "secret", "size": 1, "change": "created"}],
-        error={"error_code": "x", "type": "x", "message": "secret", "traceback": None},
+        error={"error_code": "Sandbox.ExecException", "type": "secret", "message": "secret", "traceback": "secret"},
+        working_directory="secret",
     )  # fmt: skip
+    fine = ExecutionFactory(session=execution.session, status="completed")
     api.delete(f"/sessions/{execution.session_id}?purge=true")
-    for path in ("", "/status", "/result"):
+    for path in ("", "/status", "/result", "/events"):
         answer = api.get(f"/executions/{execution.pk}{path}")
         assert answer.status_code == 200
-        assert b"secret" not in answer.content
+        assert b"secret" not in (answer.getvalue() if path == "/events" else answer.content)
+    # Failed, cancelled and lost are told apart by the code alone.
+    assert api.get(f"/executions/{execution.pk}/result").json()["error"]["error_code"] == "Sandbox.ExecException"
+    assert api.get(f"/executions/{fine.pk}/result").json()["error"] is None
 
 
 @pytest.mark.bubblewrap
