@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-CPU = re.compile(r"[0-9](\.[0-9]{1,3})?")
+CPU = re.compile(r"(0|[1-9][0-9]{0,6})(\.[0-9]{1,3})?")
 BYTES = re.compile(r"([1-9][0-9]{0,6})(Mi|Gi)")
 UNITS = {"Mi": 2**20, "Gi": 2**30}
 

@@ -78,6 +78,14 @@ def test_a_bad_value_is_400_and_named(api: Api, change: dict, field: str) -> Non
     assert not Session.objects.exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "amount", "most"), [("cpu", "99", "4"), ("cpu", "4.001", "4"), ("memory", "9000000Gi", "8Gi"), ("disk", "51Gi", "50Gi")]
+)  # fmt: skip
+def test_what_nobody_may_ask_for_names_the_maximum(api: Api, name: str, amount: str, most: str) -> None:
+    body = error_of(api.post("/sessions", {**QUICKSTART, "resources": {name: amount}}), 400, "InvalidParameter")
+    assert f'to "{most}"' in body["error_detail"]
+
+
 def test_what_no_node_could_serve_names_the_maximum(api: Api) -> None:
     body = error_of(api.post("/sessions", {**QUICKSTART, "resources": {"cpu": "4"}}), 400, "InvalidParameter")
     assert "the maximum is 2" in body["error_detail"]
