@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
+import math
 import os
 import socket
 import sys
@@ -106,14 +107,17 @@ def forget_dead() -> None:
 
 
 class Observer:
-    """Watches all heartbeats by its own monotonic clock. Lives as long as the ticker."""
+    """Watches all heartbeats by its own monotonic clock. After an outage of the database it is time for a new one."""
 
     def __init__(self) -> None:
         self._seen: dict[uuid.UUID, tuple[int, float]] = {}
+        self._looked_at = -math.inf
 
     def bury_the_dead(self) -> int:
         """Set `dead_at` on each process whose beats have not changed for PROCESS_STALE_AFTER seconds. How many died."""
         now, buried = time.monotonic(), 0
+        if now - self._looked_at > max(settings.PROCESS_STALE_AFTER / 2, 2 * BEAT_SECONDS):
+            self._seen = {}  # it was held up itself, perhaps by what held up all of them
         living = dict(Process.objects.filter(dead_at=None).values_list("id", "beats"))
         self._seen = {pk: seen for pk, seen in self._seen.items() if pk in living}
         for pk, beats in living.items():
@@ -123,4 +127,5 @@ class Observer:
             elif now - known[1] > settings.PROCESS_STALE_AFTER:
                 buried += Process.objects.filter(pk=pk, beats=beats, dead_at=None).update(dead_at=timezone.now())
                 log.warning("process_dead", process=str(pk))
+        self._looked_at = time.monotonic()
         return buried

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 from django.conf import settings
+from django.core.management import call_command
+from django.db import OperationalError
 from django.db.models import F
 
+from executions_app.management.commands import ticker
 from executions_app.services import claim, drive, sweep
 from sandbox_platform import processes
 from sandbox_platform.models import Process
@@ -54,8 +59,9 @@ def test_one_that_beats_lives(clock: Clock, process: Process) -> None:
 def test_one_that_has_not_beaten_for_so_long_is_dead(clock: Clock, process: Process) -> None:
     observer = processes.Observer()
     observer.bury_the_dead()
-    clock.now += STALE - 0.5
-    assert observer.bury_the_dead() == 0
+    for _ in range(int(STALE)):
+        clock.now += 1
+        assert observer.bury_the_dead() == 0
     clock.now += 1
     assert observer.bury_the_dead() == 1
     assert dead(process)
@@ -74,6 +80,42 @@ def test_an_observer_that_was_away_itself_blames_nobody_who_beat_meanwhile(clock
     clock.now += 1000
     beat(process)
     assert observer.bury_the_dead() == 0
+
+
+def test_an_observer_that_was_held_up_gives_everybody_time(clock: Clock, process: Process) -> None:
+    """By a database that did not answer: nobody could beat."""
+    observer = processes.Observer()
+    observer.bury_the_dead()
+    clock.now += STALE + 1
+    assert observer.bury_the_dead() == 0
+    clock.now += 2
+    assert observer.bury_the_dead() == 0
+    beat(process)
+    clock.now += 2
+    assert observer.bury_the_dead() == 0
+
+
+def test_the_ticker_begins_to_observe_anew_when_the_database_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    observers: list[processes.Observer] = []
+
+    def tick(observer: processes.Observer, count: int) -> None:
+        observers.append(observer)
+        if count == 1:
+            raise OperationalError("the connection is lost")
+        if count == 3:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(ticker, "TICK", 0)
+    monkeypatch.setattr(ticker, "tick", tick)
+    monkeypatch.setattr(ticker.connection, "close", lambda: None)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        call_command("ticker")
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    first, second, third, fourth = observers
+    assert first is second and second is not third and third is fourth
 
 
 def test_a_jump_of_the_wall_clock_means_nothing(clock: Clock, process: Process) -> None:

@@ -41,6 +41,7 @@ class Command(BaseCommand):
             except (DatabaseError, InterfaceError) as error:
                 log.warning("database_unavailable", error=str(error))
                 connection.close()
+                observer = processes.Observer()  # nobody could beat meanwhile
             count += 1
             stop.wait(max(0.0, TICK - (time.monotonic() - began)))
         processes.retire()
