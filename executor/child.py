@@ -28,6 +28,17 @@ def prepare() -> None:
     confine()
 
 
+def rehearse(options: Options) -> None:
+    """Goes once through what `run` will go through, to no effect: the pages that it changes are this process's own by then."""
+    fd = _copy(json.dumps({"nonce": "", "env": {}, "args": []}).encode())
+    json.loads(claim.take(fd))
+    os.dup2(fd, RESULT_FD)
+    os.closerange(RESULT_FD, 256)
+    os.close(fd)
+    _set_environment(options, {})
+    python_runner.touch()
+
+
 def run(request: dict[str, Any], fds: list[int], options: Options) -> NoReturn:
     """In a process that is prepared. `fds` are spec, stdin, stdout, stderr and result; `request` has `uid` and `language`, or `wipe`.
 
@@ -45,9 +56,7 @@ def run(request: dict[str, Any], fds: list[int], options: Options) -> NoReturn:
         os.closerange(3, RESULT_FD)
         os.closerange(RESULT_FD + 1, 256)
         become(request["uid"], options.user_uid)
-        os.environ.clear()
-        os.environ.update(environment(options))
-        os.environ.update(spec["env"])
+        _set_environment(options, spec["env"])
         channel = Channel(RESULT_FD, spec["nonce"])
     except BaseException as error:
         log("error", "child_failed", error=repr(error))
@@ -73,8 +82,7 @@ def _run_node(request: dict[str, Any], fds: list[int], options: Options) -> NoRe
         for number, fd in enumerate((stdin, stdout, stderr)):
             os.dup2(fd, number)
         become(request["uid"], options.user_uid)
-        os.environ.clear()
-        os.environ.update(environment(options))
+        _set_environment(options, {})
         os.chdir(options.workspace)
         node_runner.become_node(options.site, spec_fd, result, fds[5] if len(fds) > 5 else None)
     except BaseException as error:
@@ -92,6 +100,12 @@ def _wipe(uid: int, options: Options) -> NoReturn:
     except BaseException as error:
         log("error", "wipe_failed", error=repr(error))
     os._exit(0)
+
+
+def _set_environment(options: Options, own: dict[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(environment(options))
+    os.environ.update(own)
 
 
 def environment(options: Options) -> dict[str, str]:

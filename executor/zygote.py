@@ -17,7 +17,7 @@ import tempfile
 import time
 from typing import Any, NoReturn
 
-from executor import child, python_runner
+from executor import child
 from executor.cli import Options
 from executor.linux import collapse_memory, cpu_seconds, receive_message, send_message, seqpacket_pair
 from executor.log import log
@@ -125,7 +125,7 @@ class Ahead:
             os.closerange(3, sock.fileno())
             os.closerange(sock.fileno() + 1, 256)
             child.prepare()
-            python_runner.touch()
+            child.rehearse(self._options)
             request, fds, _tail = receive_message(sock)
         except EOFError:
             os._exit(0)
