@@ -31,6 +31,17 @@ class Slot:
         self.asked: Pipes | None = None  # from then on: its request shows whether a process took it
         self.timers: dict[str, Timer] = {}
 
+    def cancel_timer(self, name: str) -> None:
+        timer = self.timers.pop(name, None)
+        if timer is not None:
+            timer.cancel()
+
+    def forget_theirs(self) -> None:
+        for pipes in (self.unsent, self.asked):
+            if pipes is not None:
+                pipes.close_theirs()
+        self.unsent = self.asked = None
+
 
 class Pipes:
     """One run's descriptors: `ours` by name, non-blocking; `theirs` in the order that the child expects."""

@@ -15,20 +15,15 @@ from executor.grants import grant
 from executor.helper import Helper
 from executor.linux import oom_kills
 from executor.log import log
-from executor.loop import READ, WRITE, Loop
+from executor.loop import Loop
 from executor.privileges import kill_known, kill_user, processes_of
+from executor.pumps import Pumps
 from executor.runs import MAX_WORDS, Run, fit
-from executor.slots import Pipes, Slot, WarmNodes
+from executor.slots import Slot, WarmNodes
+from executor.starter import SCAN_PATIENCE, Starter
 from executor.wiper import Wiper
 from executor.wire import Fault
 
-PIPE_READ = 256 * 1024
-START_PATIENCE = 60.0  # seconds that the zygote may take to answer, its imports included
-SCAN_PATIENCE = 5.0  # seconds for the look at the workspace
-REPLACE_PATIENCE = 5.0  # seconds that a run waits for a zygote in place of one that died
-ASK_AGAIN = 0.02
-BECOME_PATIENCE = 1.0
-MAX_TRIES = 3  # processes that are asked for, for one run: they or their zygote may die before its code begins
 MAX_HELD = 256
 MAX_HELD_BYTES = 64 * 1024 * 1024
 MAX_REMEMBERED = 100_000
@@ -45,10 +40,11 @@ class Supervisor:
         self.node: str | None = None
         self._zygote_ready = self._node_known = False
         self._keys = itertools.count(1)
-        self._known_root: list[int] | None = None
         self._used: set[int] = set()  # uids that may have left something in the scratch folders
         self._wiper = Wiper(loop, zygote, self._keys)
         self.nodes = WarmNodes(zygote, options, self.slots, self._keys)
+        self._pumps = Pumps(loop, self._end)
+        self._starter = Starter(loop, options, zygote, files, self.nodes, self._pumps, self._started, self._fail)
         loop.on_child = self.reap
         zygote.on_message, zygote.on_death = self._zygote_says, self._zygote_died
         files.on_message, files.on_death = self._files_say, self._files_died
@@ -72,12 +68,12 @@ class Supervisor:
         self.runs[run_id] = run
         slot.run = run
         self._used.add(slot.uid)
-        slot.timers["start"] = self._loop.later(START_PATIENCE, partial(self._late, slot))
+        self._starter.limit(slot)
         log("debug", "run_accepted", run=run.id, request_id=run.request_id, uid=slot.uid)
         if self._wiper.busy:
-            self._wiper.then(partial(self._announce, slot, run))
+            self._wiper.then(partial(self._starter.announce, slot, run))
         else:
-            self._announce(slot, run)
+            self._starter.announce(slot, run)
         return run
 
     def _choose(self, language: str) -> Slot:
@@ -122,105 +118,8 @@ class Supervisor:
 
     # -- starting ---------------------------------------------------------------------------------------------------
 
-    def _announce(self, slot: Slot, run: Run) -> None:
-        """Tells the file helper what begins; waits for its scan only where it has not seen this workspace yet."""
-        try:
-            info = os.stat(self._options.workspace)
-        except OSError as error:
-            return self._fail(slot, f"no workspace: {error.strerror}; user code has not begun")
-        root = [info.st_dev, info.st_ino]
-        message = {"begin": run.key, "uid": slot.uid, "at": time.time_ns(), "root": root}
-        if self._files.send(message) and root != self._known_root:
-            slot.timers["begin"] = self._loop.later(SCAN_PATIENCE, partial(self._launch, slot, run))
-        else:
-            self._launch(slot, run)
-        self._known_root = root
-
-    def _launch(self, slot: Slot, run: Run) -> None:
-        """Hands code and pipes to the zygote."""
-        if slot.run is not run or run.state != "starting" or slot.pipes:
-            return
-        self._cancel_timer(slot, "begin")
-        try:
-            if run.spec["language"] == "javascript":
-                self.nodes.target = max(1, self.nodes.target)
-                if self._launch_warm(slot, run):
-                    return
-            self.nodes.discard(slot)
-            pipes = Pipes(slot.uid, self._options.user_uid, stdin=run.spec["stdin"] is not None)
-            pipes.write_spec(run)
-        except OSError as error:
-            return self._fail(slot, f"not started: {error.strerror}; user code has not begun")
-        self._attach(slot, run, pipes)
-        slot.unsent = pipes
-        self._ask(slot, run, time.monotonic() + REPLACE_PATIENCE)
-
-    def _ask(self, slot: Slot, run: Run, until: float) -> None:
-        """Hands the pipes to the zygote, as soon as there is one."""
-        self._cancel_timer(slot, "ask")
-        assert slot.unsent is not None
-        message = {"run": run.key, "uid": slot.uid, "language": run.spec["language"]}
-        if self._zygote.send(message, tuple(slot.unsent.theirs)):
-            run.zygote, run.tries = self._zygote.pid, run.tries + 1
-            slot.unsent.close_theirs(keep_spec=True)
-            slot.asked, slot.unsent = slot.unsent, None
-        elif time.monotonic() < until:
-            slot.timers["ask"] = self._loop.later(ASK_AGAIN, partial(self._ask, slot, run, until))
-        else:
-            self._fail(slot, "the interpreter could not be replaced; user code has not begun")
-
-    def _forget_theirs(self, slot: Slot) -> None:
-        for pipes in (slot.unsent, slot.asked):
-            if pipes is not None:
-                pipes.close_theirs()
-        slot.unsent = slot.asked = None
-
-    def _unstarted(self, slot: Slot, run: Run, problem: str) -> None:
-        """The zygote was asked for a process and will not answer. The run starts anew if no process of it can ever begin."""
-        assert slot.asked is not None
-        if not take_back(slot.asked.spec):
-            # That process may be ours still: it can be found and killed once it has become the user.
-            fail = partial(self._fail, slot, f"{problem}; user code may have begun")
-            slot.timers["ask"] = self._loop.later(BECOME_PATIENCE, fail)
-            return
-        self._anew(slot, run, problem)
-
-    def _stillborn(self, slot: Slot, run: Run) -> None:
-        """Its process ended and had not taken the request: whoever runs short of memory may kill one that only waits."""
-        self._cancel_timer(slot, "deadline")
-        run.state, run.pid, run.status, run.cpu, run.rss = "starting", 0, None, 0.0, 0
-        slot.timers["start"] = self._loop.later(START_PATIENCE, partial(self._late, slot))
-        self._anew(slot, run, "its process ended before it took the run")
-
-    def _anew(self, slot: Slot, run: Run, problem: str) -> None:
-        """Asks for another process. The request has been taken back from the one before, which can happen once."""
-        if run.cause or run.tries >= MAX_TRIES:
-            return self._fail(slot, f"{problem}; user code has not begun")
-        log("warning", "run_starts_anew", run=run.id, request_id=run.request_id, tries=run.tries)
-        self._forget_theirs(slot)
-        for fd in list(slot.pipes):
-            self._close_pipe(slot, fd)
-        self._launch(slot, run)
-
-    def _launch_warm(self, slot: Slot, run: Run) -> bool:
-        warm = self.nodes.take(slot)
-        if warm is None:
-            return False
-        warm.begin(run)
-        self._attach(slot, run, warm.pipes)
-        self._started(slot, run, warm.pid, time.monotonic())
-        return True
-
-    def _attach(self, slot: Slot, run: Run, pipes: Pipes) -> None:
-        for name, fd in pipes.ours.items():
-            slot.pipes[fd] = name
-            if name == "stdin":
-                self._loop.watch(fd, WRITE, partial(self._feed, slot, fd, memoryview(run.spec["stdin"] or b"")))
-            else:
-                self._loop.watch(fd, READ, partial(self._readable, slot, run, fd, name))
-
     def _started(self, slot: Slot, run: Run, pid: int, at: float) -> None:
-        self._cancel_timer(slot, "start")
+        slot.cancel_timer("start")
         run.pid, run.started, run.started_at, run.state = pid, at, time.time(), "running"
         log("debug", "run_started", run=run.id, request_id=run.request_id, child=pid)
         run.notify()
@@ -228,10 +127,6 @@ class Supervisor:
             return self._end(slot)
         remaining = run.spec["timeout"] - (time.monotonic() - at)
         slot.timers["deadline"] = self._loop.later(remaining, partial(self._timed_out, slot, run))
-
-    def _late(self, slot: Slot) -> None:
-        begun = slot.asked is not None and not take_back(slot.asked.spec)
-        self._fail(slot, f"no process within a minute; user code {'may have begun' if begun else 'has not begun'}")
 
     def _timed_out(self, slot: Slot, run: Run) -> None:
         if run.state == "running":
@@ -245,42 +140,6 @@ class Supervisor:
             self._end(slot)
 
     # -- following --------------------------------------------------------------------------------------------------
-
-    def _feed(self, slot: Slot, fd: int, data: memoryview, _mask: int) -> None:
-        try:
-            data = data[os.write(fd, data[:PIPE_READ]) :] if data else data
-        except BlockingIOError:
-            return
-        except OSError:  # nobody reads it any more
-            data = data[:0]
-        if data:
-            self._loop.watch(fd, WRITE, partial(self._feed, slot, fd, data))
-        else:
-            self._close_pipe(slot, fd)
-
-    def _readable(self, slot: Slot, run: Run, fd: int, name: str, _mask: int) -> None:
-        self._drain(slot, run, fd, name)
-
-    def _drain(self, slot: Slot, run: Run, fd: int, name: str) -> bool:
-        """Reads a pipe once. False when there is nothing to be had now."""
-        try:
-            data = os.read(fd, PIPE_READ)
-        except BlockingIOError:
-            return False
-        if not data:
-            self._close_pipe(slot, fd)
-            return False
-        if name != "result":
-            run.streams[name].feed(data)
-            run.notify()
-        elif run.feed_result(data) and run.state == "running":
-            self._end(slot)
-        return True
-
-    def _close_pipe(self, slot: Slot, fd: int) -> None:
-        self._loop.unwatch(fd)
-        del slot.pipes[fd]
-        os.close(fd)
 
     def reap(self) -> None:
         """Collects orphans: daemons, children of what we killed, and children of a zygote that died."""
@@ -306,7 +165,7 @@ class Supervisor:
             if run is not None and run.pid == pid and run.status is None:
                 run.status = status
                 if run.state == "running" and slot.asked is not None and take_back(slot.asked.spec):
-                    self._stillborn(slot, run)
+                    self._starter.stillborn(slot, run)
                 elif run.state == "running":
                     self._end(slot)
 
@@ -325,15 +184,15 @@ class Supervisor:
         run.started = run.started or run.ended
         run.state = "ending"
         for name in list(slot.timers):
-            self._cancel_timer(slot, name)
-        self._forget_theirs(slot)
+            slot.cancel_timer(name)
+        slot.forget_theirs()
         slot.swept = False
         kill_known(slot.uid)
         self._sweep(slot, run)
 
     def _sweep(self, slot: Slot, run: Run, pause: float = 0.001) -> None:
         """Comes back until no process of the slot is left, zombies included, and its main process is accounted for."""
-        self._cancel_timer(slot, "sweep")
+        slot.cancel_timer("sweep")
         if slot.run is not run or run.state != "ending":
             return
         awaited = self._awaited(run)
@@ -366,10 +225,10 @@ class Supervisor:
         run.state = "collecting"
         for fd, name in list(slot.pipes.items()):
             if name != "stdin":
-                while self._drain(slot, run, fd, name):
+                while self._pumps.drain(slot, run, fd, name):
                     pass
             if fd in slot.pipes:
-                self._close_pipe(slot, fd)
+                self._pumps.close(slot, fd)
         if self._files.send({"end": run.key}):
             slot.timers["scan"] = self._loop.later(SCAN_PATIENCE, partial(self._finish, slot, run, [], True))
         else:
@@ -378,7 +237,7 @@ class Supervisor:
     def _finish(self, slot: Slot, run: Run, artifacts: list[dict[str, Any]], truncated: bool) -> None:
         if slot.run is not run or run.state != "collecting":
             return
-        self._cancel_timer(slot, "scan")
+        slot.cancel_timer("scan")
         run.artifacts, run.artifacts_truncated = artifacts, truncated
         slot.run = None
         run.finish(oom_kills())
@@ -387,11 +246,6 @@ class Supervisor:
             self._wiper.start(sorted(self._used))
             self._used.clear()
         self.nodes.top_up()
-
-    def _cancel_timer(self, slot: Slot, name: str) -> None:
-        timer = slot.timers.pop(name, None)
-        if timer is not None:
-            timer.cancel()
 
     # -- the helpers ------------------------------------------------------------------------------------------------
 
@@ -430,22 +284,22 @@ class Supervisor:
         self._zygote_ready = False
         for slot in self.slots:
             if slot.run is not None and slot.run.state == "starting" and slot.asked is not None:
-                self._unstarted(slot, slot.run, "the interpreter died while it was asked for a process")
+                self._starter.unanswered(slot, slot.run, "the interpreter died while it was asked for a process")
 
     def _files_say(self, message: dict[str, Any], fds: list[int]) -> None:
         if "grant" in message:
             with suppress(OSError), open(fds[0], "wb", buffering=0) as answer:  # the asker may have died
                 answer.write(b"1" if grant(message["grant"], self._options) else b"0")
         elif "begun" in message and (found := self._by_key(message["begun"])):
-            self._launch(*found)
+            self._starter.launch(*found)
         elif "ended" in message and (found := self._by_key(message["ended"])):
             self._finish(*found, message["artifacts"], message["truncated"])
 
     def _files_died(self) -> None:
-        self._known_root = None
+        self._starter.forget_workspace()
         for slot in self.slots:
             run = slot.run
             if run is not None and "begin" in slot.timers:
-                self._launch(slot, run)
+                self._starter.launch(slot, run)
             elif run is not None and run.state == "collecting":
                 self._finish(slot, run, [], True)

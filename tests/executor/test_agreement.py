@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from executions_app.services import drive
-from executor import supervisor
+from executor import starter
 from executor.results import HEADER, MAX_DEPTH
 from executor.runs import OUTCOMES, Run, fit
 from runtime.drivers.executor_client import Event, Result, protocol
@@ -89,5 +89,5 @@ def test_text_is_made_to_fit(words, most):
 
 def test_the_host_is_more_patient_than_the_executor():
     """Or it would destroy healthy sandboxes: one that starts a run late, or looks at a large workspace at its end."""
-    assert drive.START_PATIENCE >= supervisor.START_PATIENCE
-    assert drive.HOST_GRACE >= supervisor.SCAN_PATIENCE + 3, "what is killed takes its time to die"
+    assert drive.START_PATIENCE >= starter.START_PATIENCE
+    assert drive.HOST_GRACE >= starter.SCAN_PATIENCE + 3, "what is killed takes its time to die"
