@@ -7,12 +7,9 @@ from typing import Any
 from django.dispatch import receiver
 
 from executions_app.models import Execution, ExecutionStatus
-from executions_app.services import sweep
+from executions_app.services import finish, sweep
 from sandbox_platform.queue import Queue, enqueue
 from sessions_app.signals import session_closing, session_ended, session_purged, session_running
-
-# What is left of an error: its words were the tenant's.
-ERASED = {"type": "Erased", "message": "Erased with the session's files and outputs", "traceback": None}
 
 
 @receiver(session_running)
@@ -38,19 +35,5 @@ def end_all(sender: Any, session_id: str, **kwargs: Any) -> None:
 
 @receiver(session_purged)
 def erase_outputs(sender: Any, session_id: str, **kwargs: Any) -> None:
-    """What the tenant wants erased: output, results, code, events. How each run ended stays told by its error's code."""
-    rows = Execution.objects.filter(session_id=session_id)
-    for code in set(rows.filter(error__isnull=False).values_list("error__error_code", flat=True)):
-        rows.filter(error__error_code=code).update(error={**ERASED, "error_code": code})
-    rows.update(
-        stdout=b"",
-        stderr=b"",
-        return_value=None,
-        artifacts=[],
-        code="",
-        event="null",
-        stdin=None,
-        args=[],
-        working_directory="",
-        env_sealed=b"",
-    )
+    """Of those that have ended. The others are erased at their ends, which lock them before the session."""
+    finish.erase(session_id)

@@ -10,16 +10,18 @@ from django.db import transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from executions_app.models import Execution, ExecutionStatus
+from executions_app.models import FINAL, Execution, ExecutionStatus
 from executions_app.services import statements
 from executions_app.services.ending import Ending
 from executions_app.services.statements import After
 from sandbox_platform import direct, metrics, wakeups
 from sandbox_platform.queue import Queue, enqueue
-from sessions_app.models import Owed, SessionStatus
+from sessions_app.models import Owed, Session, SessionStatus
 from sessions_app.services import debts, lifecycle
 
 log = structlog.get_logger(__name__)
+# What is left of an error: its words were the tenant's.
+ERASED = {"type": "Erased", "message": "Erased with the session's files and outputs", "traceback": None}
 
 
 def finish(execution: Execution, end: Ending, answered: bool = False) -> bool:
@@ -63,7 +65,31 @@ def _follow_up(execution: Execution, after: After, wake: Callable[[str], None]) 
     if not after.rung:
         wake(execution.topic)
     if after.freed.status != SessionStatus.RUNNING:  # somebody gives back what it held, and waits for its runs
+        if Session.objects.filter(pk=execution.session_id, purge=True).exists():
+            erase(execution.session_id)
         wakeups.publish(f"session:{execution.session_id}")
+
+
+def erase(session_id: str) -> None:
+    """What the tenant wants erased, of the session's runs that have ended: output, results, code, events.
+
+    How each of them ended stays told by its error's code.
+    """
+    rows = Execution.objects.filter(session_id=session_id, status__in=FINAL)
+    for code in set(rows.filter(error__isnull=False).values_list("error__error_code", flat=True)):
+        rows.filter(error__error_code=code).update(error={**ERASED, "error_code": code})
+    rows.update(
+        stdout=b"",
+        stderr=b"",
+        return_value=None,
+        artifacts=[],
+        code="",
+        event="null",
+        stdin=None,
+        args=[],
+        working_directory="",
+        env_sealed=b"",
+    )
 
 
 def finish_pending(pk: str, end: Ending) -> bool:

@@ -1,10 +1,16 @@
 """DELETE /sessions/{id}."""
 
-import pytest
+import threading
 
-from executions_app.models import Execution
+import pytest
+from django.db import connection
+
+from executions_app.models import Execution, ExecutionStatus
+from executions_app.services import finish
+from executions_app.services.ending import Ending
 from sandbox_platform.queue import Queue, depth
 from sessions_app.models import Session
+from sessions_app.services import lifecycle
 from tests.api.client import Api, error_of, eventually
 from tests.api.questions import IdQuestions
 from tests.factories import ExecutionFactory, SessionFactory
@@ -72,6 +78,57 @@ def test_purge_erases_outputs_at_once(api: Api) -> None:
     # Failed, cancelled and lost are told apart by the code alone.
     assert api.get(f"/executions/{execution.pk}/result").json()["error"]["error_code"] == "Sandbox.ExecException"
     assert api.get(f"/executions/{fine.pk}/result").json()["error"] is None
+
+
+def erased(api: Api, execution_id: str) -> bool:
+    return not any(b"secret" in api.get(f"/executions/{execution_id}{path}").content for path in ("", "/result"))
+
+
+def test_purge_erases_a_run_that_ends_later(api: Api) -> None:
+    execution = ExecutionFactory(
+        session__project=api.project, session__running=True, session__active_runs=1, status="running", code="secret"
+    )
+    api.delete(f"/sessions/{execution.session_id}?purge=true")
+    assert finish.finish(execution, Ending(ExecutionStatus.COMPLETED, {"stdout": b"secret", "return_value": "secret"}))
+    assert api.get(f"/executions/{execution.pk}").json()["status"] == "completed"
+    assert erased(api, execution.pk)
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+def test_purge_beside_the_end_of_a_run(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has its first row, and wants the other's."""
+    execution = ExecutionFactory(
+        session__project=api.project, session__running=True, session__active_runs=1, status="running", code="secret"
+    )
+    free, purged, answers = lifecycle.free_slot, threading.Event(), []
+
+    def purge() -> None:
+        answers.append(api.delete(f"/sessions/{execution.session_id}?purge=true"))
+        connection.close()
+        purged.set()
+
+    thread = threading.Thread(target=purge)
+
+    def free_slot(session_id: str) -> lifecycle.Freed:
+        thread.start()
+        eventually(lambda: purged.is_set() or blocked())
+        return free(session_id)
+
+    monkeypatch.setattr(lifecycle, "free_slot", free_slot)
+    artifacts = [{"path": "secret", "size": 1, "change": "created"}]
+    assert finish.finish(execution, Ending(ExecutionStatus.COMPLETED, {"stdout": b"secret", "artifacts": artifacts}))
+    thread.join(20)
+    assert [answer.status_code for answer in answers] == [200]
+    assert erased(api, execution.pk)
+
+
+def blocked() -> bool:
+    """Whether a statement waits for a lock."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_stat_clear_snapshot()")
+        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+        return bool(cursor.fetchone()[0])
 
 
 @pytest.mark.bubblewrap
