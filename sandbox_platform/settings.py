@@ -172,7 +172,15 @@ else:
         DATABASES["default"].setdefault("OPTIONS", {}).setdefault("prepare_threshold", 1)
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
     DATABASES["default"].setdefault("OPTIONS", {}).update(
-        {"connect_timeout": 3, "options": "-c statement_timeout=15000 -c lock_timeout=10000"}
+        {
+            "connect_timeout": 3,
+            "options": "-c statement_timeout=15000 -c lock_timeout=10000",
+            # A network that swallows everything is found within 10 s, by TCP itself. A Unix socket takes no notice.
+            "tcp_user_timeout": 5000,
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 2,
+        }
     )
 
 # Carries wake-ups between processes instead of NOTIFY or datagrams. It holds nothing: rows remain the truth.

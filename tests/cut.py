@@ -1,8 +1,12 @@
-"""A wire to PostgreSQL that can be cut after the server has done what it was asked for, and before the client learns of it."""
+"""A wire to PostgreSQL that fails: cut after the server has done what it was asked for and before the client learns of it, or silent."""
 
 from __future__ import annotations
 
+import ctypes
+import fcntl
 import socket
+import struct
+import termios
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,14 +15,20 @@ from pathlib import Path
 import pytest
 from django.db import connection
 
+SO_ATTACH_FILTER = 26
+
 
 class Wire:
-    """Listens in that folder as a server would, and passes everything on."""
+    """Listens in that folder as a server would (without one, at a port of 127.0.0.1), and passes everything on."""
 
-    def __init__(self, folder: Path, host: str, port: str) -> None:
-        self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(str(folder / f".s.PGSQL.{port}"))
-        self.listener.listen()
+    def __init__(self, folder: Path | None, host: str, port: str) -> None:
+        if folder is None:
+            self.listener = socket.create_server(("127.0.0.1", 0))
+        else:
+            self.listener = socket.socket(socket.AF_UNIX)
+            self.listener.bind(str(folder / f".s.PGSQL.{port}"))
+            self.listener.listen()
+        self._ends: list[socket.socket] = []
         self._upstream = host, port
         self._last_words = b""
         threading.Thread(target=self._serve, daemon=True).start()
@@ -27,12 +37,22 @@ class Wire:
         """The next statement with these words is done, and its answer lost with the connection."""
         self._last_words = statement
 
+    def fall_silent(self) -> None:
+        """What is sent over the connections that there are is not even acknowledged, as where a network swallows all. Only TCP can."""
+        code = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # return 0: keep nothing of a packet
+        program = struct.pack("HL", 1, ctypes.addressof(code))
+        for end in self._ends:
+            while fcntl.ioctl(end, termios.TIOCOUTQ, b"\0" * 4) != b"\0" * 4:
+                pass  # what it said before is still on its way, and would be said again and again
+            end.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+
     def _serve(self) -> None:
         while True:
             try:
                 near, _ = self.listener.accept()
             except OSError:
                 return
+            self._ends.append(near)
             host, port = self._upstream
             if host.startswith("/"):
                 far = socket.socket(socket.AF_UNIX)
@@ -67,14 +87,16 @@ def _end(*ends: socket.socket) -> None:
 
 
 @contextmanager
-def wire(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[Wire]:
+def wire(monkeypatch: pytest.MonkeyPatch, folder: Path | None) -> Iterator[Wire]:
     """This thread's connection goes over it, and every one that is made inside the block."""
     given = connection.settings_dict
     made = Wire(folder, given["HOST"] or "/var/run/postgresql", str(given["PORT"] or 5432))
     connection.close()
     try:
         with monkeypatch.context() as patch:
-            patch.setitem(given, "HOST", str(folder))
+            patch.setitem(given, "HOST", "127.0.0.1" if folder is None else str(folder))
+            if folder is None:
+                patch.setitem(given, "PORT", made.listener.getsockname()[1])
             yield made
     finally:
         connection.close()

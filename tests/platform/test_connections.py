@@ -1,10 +1,16 @@
-"""Connections to PostgreSQL are checked without asking the server, and replaced where its end was closed."""
+"""Connections to PostgreSQL are checked without asking the server, replaced where its end was closed, and given up where it is silent."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+
 import psycopg
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
+
+from sandbox_platform.bells import Notify
+from tests import cut
 
 pytestmark = [pytest.mark.postgres, pytest.mark.django_db(transaction=True)]
 
@@ -38,3 +44,30 @@ def test_one_that_the_server_has_ended_is_replaced():
         assert other.execute("SELECT pg_terminate_backend(%s, 5000)", [before]).fetchone() == (True,)
     a_request_begins()
     assert backend() != before
+
+
+@pytest.fixture
+def wire(monkeypatch: pytest.MonkeyPatch) -> Iterator[cut.Wire]:
+    with cut.wire(monkeypatch, None) as made:
+        yield made
+
+
+def test_a_network_that_swallows_a_statement_is_found_out(wire: cut.Wire):
+    backend()
+    wire.fall_silent()
+    began = time.monotonic()
+    with pytest.raises(OperationalError):
+        backend()
+    assert time.monotonic() - began < 10
+    connection.close()
+    assert backend(), "the next connection is a new one"
+
+
+def test_who_listens_finds_out_as_well(wire: cut.Wire):
+    with psycopg.connect(**Notify()._parameters, autocommit=True) as listening:
+        listening.execute("LISTEN nothing")
+        wire.fall_silent()
+        began = time.monotonic()
+        with pytest.raises(psycopg.OperationalError):
+            list(listening.notifies(timeout=30))
+    assert time.monotonic() - began < 15
