@@ -16,7 +16,7 @@ from django.utils.safestring import SafeString
 from sandbox_platform.admin_actions import Act
 from sandbox_platform.admin_base import Card, WatchedAdmin
 from sandbox_platform.admin_lists import SinceFilter
-from sandbox_platform.admin_show import as_json, badge, grid, inert, link, moment, table, timeline
+from sandbox_platform.admin_show import as_json, badge, grid, inert, link, moment, pre, table, timeline
 from sessions_app.models import Reason, Session, SessionStatus, StorageDebt
 from sessions_app.services import lifecycle
 
@@ -168,22 +168,61 @@ def _steps(row: Session) -> list[tuple[Any, Any]]:
 
 
 @admin.register(StorageDebt)
-class StorageDebtAdmin(admin.ModelAdmin):
-    """What the storage still has to take, for operators to see; the service pays by itself."""
+class StorageDebtAdmin(WatchedAdmin):
+    """What the storage still has to take, and what was lost, for operators to see; the service pays by itself."""
 
-    list_display = ["session", "what", "since", "attempts", "next_try_at", "lost_at", "error"]
-    list_filter = ["what"]
+    list_display = ["session_link", "kind", "state", "owed", "attempts", "next_try", "reason"]
+    list_filter = ["what", ("lost_at", admin.EmptyFieldListFilter)]
     list_select_related = ["session"]
-    search_fields = ["session__pk"]
+    search_fields = ["session__id"]
+    search_help_text = "A session's id, or its beginning"
+    search_prefixes = {"sess_": "session__id__startswith"}
+    keyset_column = "since"
+    empty_hint = "Nothing: the storage has all files that it should have."
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Nobody."""
-        return False
+    def get_queryset(self, request: HttpRequest) -> QuerySet:
+        """Without what is large of the sessions."""
+        return super().get_queryset(request).only(*(field.attname for field in StorageDebt._meta.fields), "session__id")
 
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Nobody."""
-        return False
+    @admin.display(description="Session")
+    def session_link(self, debt: StorageDebt) -> SafeString | str:
+        """To its page."""
+        return link(debt.session)
 
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Nobody: it would be forgotten, not paid."""
-        return False
+    @admin.display(description="What")
+    def kind(self, debt: StorageDebt) -> str:
+        """In words."""
+        return debt.get_what_display()
+
+    @admin.display(description="State")
+    def state(self, debt: StorageDebt) -> SafeString:
+        """In colour."""
+        if debt.lost_at:
+            return badge("lost", "bad")
+        return badge("late", "warn") if debt.attempts else badge("owed", "calm")
+
+    @admin.display(description="Owed")
+    def owed(self, debt: StorageDebt) -> SafeString | str:
+        """Since when."""
+        return moment(debt.since)
+
+    @admin.display(description="Next try")
+    def next_try(self, debt: StorageDebt) -> SafeString | str:
+        """When it is due, where there is one."""
+        return "–" if debt.lost_at else moment(debt.next_try_at)
+
+    @admin.display(description="Error")
+    def reason(self, debt: StorageDebt) -> str:
+        """The beginning of the latest attempt's."""
+        return inert(debt.error[:200]) or "–"
+
+    def cards(self, request: HttpRequest, row: StorageDebt) -> list[Card]:
+        """Facts, and all of the error."""
+        facts = [
+            ("Session", link(row.session)), ("What", row.get_what_display()), ("State", self.state(row)), ("Owed", moment(row.since)),
+            ("Failed attempts", row.attempts), ("Next try", self.next_try(row)), ("Lost", moment(row.lost_at)),
+        ]  # fmt: skip
+        return [
+            Card("Storage debt", table(facts)),
+            Card("The latest attempt", pre(row.error, "Error") if row.error else "–"),
+        ]

@@ -31,6 +31,7 @@ def role(admin: Client):
     """
     import_module("console.migrations.0001_roles").make_roles(apps, connection.schema_editor())
     import_module("console.migrations.0002_operators_try_again").let_operators(apps, connection.schema_editor())
+    import_module("console.migrations.0003_see_storage_debts").show_debts(apps, connection.schema_editor())
 
     def make(name: str) -> Client:
         user = User.objects.create_user(name.lower().replace(" ", "-"), is_staff=True)
