@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> int:
         engine.start()
         engine.copy_images(*IMAGES)
         environment = {**os.environ, "DOCKER_HOST": engine.url, "TEST_OCI_RUNTIME": "runsc", "REQUIRE": "docker"}
-        command = [sys.executable, "-m", "pytest", "-k", "docker", "tests/drivers/test_contract.py", *arguments]
+        command = [sys.executable, "-m", "pytest", "-k", "docker", "tests/drivers/contract", *arguments]
         return subprocess.run(command, env=environment).returncode
     finally:
         engine.remove()

@@ -1,6 +1,6 @@
 """The contract that every runtime driver keeps.
 
-One suite, `tests/drivers/test_contract.py`, holds all drivers to it.
+One suite, `tests/drivers/contract`, holds all drivers to it.
 """
 
 from __future__ import annotations

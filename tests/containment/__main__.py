@@ -46,7 +46,7 @@ with it: nothing gets out, but nothing goes on either. So its limits inside come
 What remains with Debian's version, of 2022: user code may read `environ`, `maps` and `fd` of the executor in /proc, where nothing secret
 is (the environment is PATH, LANG and HOME). Its tmpfs has no limit of files where a workspace is one; ext4 workspaces have.
 
-Its contract suite (`make gvisor`, `tests/drivers/test_contract.py`) is the others', test for test. Five of them ask for something else:
+Its contract suite (`make gvisor`, `tests/drivers/contract`) is the others', test for test. Five of them ask for something else:
 
 - `test_memory`: elsewhere the run ends as `oom`, counted in `oom_kills`. With gVisor it gets a MemoryError and nothing is counted: one
   process reaches its own limit first, since the cgroup's would end the sandbox with all its runs.

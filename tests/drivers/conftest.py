@@ -3,7 +3,9 @@
 import io
 import os
 import secrets
+import select
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -20,7 +22,7 @@ import pytest
 from runtime.drivers.bubblewrap import BubblewrapDriver
 from runtime.drivers.docker import DockerDriver
 from runtime.drivers.executor_client import ExecutorClient, Output, RunRequest
-from runtime.drivers.types import SandboxSpec
+from runtime.drivers.types import SandboxSpec, SandboxState
 from tests.requirements import REQUIRED
 
 EXECUTOR = Path(__file__).parents[2] / "executor"
@@ -29,6 +31,7 @@ OCI_RUNTIME = os.environ.get("TEST_OCI_RUNTIME", "runc")
 """`python -m tests.gvisor` runs the contract suite with runsc."""
 GVISOR = OCI_RUNTIME == "runsc"
 LINGERS = 2.0
+UNKNOWN = "sbx-0000000000000000"
 
 
 @dataclass
@@ -207,3 +210,13 @@ def _leftovers(kind, *words):
         found += [f"container {item.name}" for item in client.containers.list(all=True) if item.name in words]
         client.close()
     return found
+
+
+def kill_and_wait(driver, sandbox):
+    process = os.pidfd_open(host_pid(sandbox))
+    signal.pidfd_send_signal(process, signal.SIGKILL)
+    assert select.select([process], [], [], 10)[0]
+    os.close(process)
+    end = time.monotonic() + 10
+    while driver.inspect(sandbox.name).state is SandboxState.RUNNING:
+        assert time.monotonic() < end
