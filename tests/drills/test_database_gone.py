@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import tempfile
 import time
@@ -76,6 +77,32 @@ def test_a_run_outlives_its_database(service: Service, database: postgres.Server
     result = eventually(lambda: ended(service, execution_id), 90)
     assert (result["status"], result["return_value"]) == ("success", 7), result
     assert service.api("DELETE", f"/sessions/{session_id}").status_code == 200
+
+
+def test_sessions_that_are_being_made_outlive_their_database(service: Service, database: postgres.Server) -> None:
+    body = {"template_id": "python-basic", "resources": {"cpu": "0.5", "memory": "256Mi"}}
+    sessions = [service.api("POST", "/sessions", json=body).json()["session_id"] for _ in range(8)]
+    database.stop(signal.SIGQUIT)
+    database.start()
+    eventually(lambda: requests.get(f"{service.url}/ready", timeout=10).status_code == 200, 60)
+    for session_id in sessions[:4]:
+        end(service, session_id)
+    for session_id in sessions[4:]:
+        eventually(lambda pk=session_id: service.api("GET", f"/sessions/{pk}").json().get("status") == "running", 90)
+        end(service, session_id)
+    eventually(lambda: only_the_pool(service), 90)
+
+
+def end(service: Service, session_id: str) -> None:
+    """As a client does that repeats what was answered 503."""
+    eventually(lambda: service.api("DELETE", f"/sessions/{session_id}?purge=true").status_code == 200, 30)
+
+
+def only_the_pool(service: Service) -> bool:
+    """Whether the warm pool of two is all that there is, in rows and on the host."""
+    metrics = requests.get(f"{service.url}/metrics", timeout=10).text
+    rows = re.findall(r'sandbox_containers{status="(?!removed|lost)(\w+)"} (\S+)', metrics)
+    return rows == [("warm", "2.0")] and len(list((service.state / "sandboxes").glob("sbx-*"))) == 2
 
 
 def ended(service: Service, execution_id: str) -> dict | None:
