@@ -7,6 +7,7 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.db.models import Prefetch, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -122,11 +123,11 @@ class TemplateAdmin(ConsoleAdmin):
 
     def delete_model(self, request: HttpRequest, obj: Template) -> None:
         """Hidden, as the API does it: sessions keep pointing at the row."""
-        Template.objects.filter(pk=obj.pk).update(deleted_at=timezone.now())
+        _hide([obj])
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet) -> None:
         """Likewise."""
-        Template.objects.filter(pk__in=[row.pk for row in queryset]).update(deleted_at=timezone.now())
+        _hide(list(queryset))
 
     def get_deleted_objects(
         self, objs: Any, request: HttpRequest
@@ -220,6 +221,15 @@ class TemplateAdmin(ConsoleAdmin):
         """By kind of runtime."""
         images = [(image.runtime_type, badge(image.status)) for image in template.images.all()]
         return format_html_join(" ", "{} {}", images) if images else "nothing yet"
+
+
+def _hide(templates: list[Template]) -> None:
+    """All or none. 403 if a session of one began since the page asked: from the look on, none can."""
+    rows = Template.objects.filter(pk__in=[template.pk for template in templates])
+    with transaction.atomic():
+        if any(curation.in_use(row) for row in rows.select_for_update().order_by("pk")):
+            raise PermissionDenied("A live session uses it")
+        rows.update(deleted_at=timezone.now())
 
 
 def _builds(version: TemplateVersion) -> SafeString | str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 import yaml
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.utils import timezone
 
-from templates_app import building, exchange, versions
+from templates_app import building, curation, exchange, versions
+from templates_app.admin import TemplateAdmin
 from templates_app.models import Template, VersionStatus
-from tests.factories import TemplateFactory
+from tests.factories import SessionFactory, TemplateFactory
 from tests.rivals import kept_out
 
 ADD, IMPORT = "/admin/templates_app/template/add/", "/admin/templates_app/template/import/"
@@ -261,6 +263,29 @@ def test_nobody_changes_a_template_while_it_is_imported(transactional_db, monkey
     exchange.load("- id: python-basic\n  name: X")
     assert set(seen) == {True}
     assert Template.objects.get().name == "X"
+
+
+@pytest.mark.parametrize("bulk", [False, True])
+def test_no_session_begins_while_its_template_is_deleted(transactional_db, admin, monkeypatch, bulk):
+    seen, real = [], curation.in_use
+    deprecate = Template.objects.filter(pk="python-basic").update
+
+    def in_use(template):
+        seen.append(kept_out(lambda: deprecate(deprecated_at=timezone.now())))
+        return real(template)
+
+    monkeypatch.setattr(curation, "in_use", in_use)
+    url = "/admin/templates_app/template/"
+    data = {"action": "delete_selected", "_selected_action": ["python-basic"], "post": "yes"}
+    admin.post(url if bulk else f"{url}python-basic/delete/", data)
+    assert seen[-1]
+    assert Template.objects.get().deleted_at is not None
+
+
+def test_a_template_whose_session_began_meanwhile_is_not_deleted(admin, monkeypatch):
+    monkeypatch.setattr(TemplateAdmin, "log_deletions", lambda *args: SessionFactory(running=True))
+    assert admin.post("/admin/templates_app/template/python-basic/delete/", {"post": "yes"}).status_code == 403
+    assert Template.objects.get().deleted_at is None
 
 
 def test_a_template_that_is_made_while_it_is_imported_is_left_to_who_made_it(db, monkeypatch):
