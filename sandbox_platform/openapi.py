@@ -102,4 +102,8 @@ def shown(name: str, value: Any, request: bool = False) -> OpenApiExample:
 
 
 TEXT = {(200, "text/plain"): OpenApiTypes.STR}
-BINARY = {(200, "application/octet-stream"): OpenApiTypes.BINARY}
+BINARY = {
+    (200, "application/octet-stream"): OpenApiResponse(
+        OpenApiTypes.BINARY, description="The file. `Content-Type` is what its name suggests, `text/csv` say."
+    )
+}

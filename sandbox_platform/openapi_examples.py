@@ -123,7 +123,7 @@ HEADERS = {
     "Idempotent-Replayed": "`true` where this is the first answer again.",
     "ETag": "Changes with the file.",
     "Last-Modified": "When the file was changed.",
-    "Content-Disposition": "An attachment, and the file's name.",
+    "Content-Disposition": "Of a file or an archive: that it is an attachment, and its name.",
     "Accept-Ranges": "`bytes`.",
     "Content-Range": "Which bytes of how many these are; after a 416, how many there are.",
 }
@@ -145,6 +145,7 @@ BY_OPERATION = {
     "download_file 200": OF_FILES,
     "download_file 206": (*OF_FILES, "Content-Range"),
     "download_file 304": OF_FILES,
+    "list_files 200": ("Content-Disposition",),
 }
 
 

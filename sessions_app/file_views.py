@@ -86,7 +86,9 @@ class FileView(APIView):
         "download_file", "Download a file", tag="files",
         responses={
             **BINARY,
-            (206, "application/octet-stream"): OpenApiResponse(OpenApiTypes.BINARY, description="The range that was asked for."),
+            (206, "application/octet-stream"): OpenApiResponse(
+                OpenApiTypes.BINARY, description="The range that was asked for, of the same `Content-Type`."
+            ),
             304: OpenApiResponse(description="The file is as `If-None-Match` or `If-Modified-Since` knows it."),
             307: OpenApiResponse(description="To a URL that gives the file for five minutes."),
         },
