@@ -111,15 +111,14 @@ class ExecuteView(APIView):
     def post(self, request: Request, session_id: str) -> Response:
         """200; with `Prefer: wait=N`, the result where it is there in time."""
         wait = wait_seconds(request)
-        data = ExecutionIn(data=request.data)
-        data.is_valid(raise_exception=True)
-        session = self._session(request, session_id, data.validated_data["language"])
+        values = ExecutionIn.read(request.data)
+        session = self._session(request, session_id, values["language"])
         if wait is None and not idempotency.asked(request):
-            return Response(Submitted(submit.submit_alone(session, data.validated_data, request_id_of(request))).data)
+            return Response(Submitted(submit.submit_alone(session, values, request_id_of(request))).data)
         if wait is None:
-            return idempotency.once(request, lambda: self._submit(request, session, data.validated_data, False)[1])
+            return idempotency.once(request, lambda: self._submit(request, session, values, False)[1])
         with waiting_place() as place:
-            return self._submit_and_wait(request, session, data.validated_data, wait if place else 0)
+            return self._submit_and_wait(request, session, values, wait if place else 0)
 
     def _session(self, request: Request, session_id: str, language: str) -> Session:
         found = target.find(key_of(request).project.pk, session_id)
@@ -151,18 +150,13 @@ class ExecuteView(APIView):
             made.append(execution)
             return response
 
-        if (
-            wait > 0
-            and not idempotency.asked(request)
-            and (quick := submit.submit_here(session, values, request_id_of(request)))
-        ):
-            made.append(quick)
-            response = Response(Submitted(quick).data)
-        else:
+        once = wait == 0 or idempotency.asked(request)
+        execution = None if once else submit.submit_here(session, values, request_id_of(request))
+        if execution is None:
             response = idempotency.once(request, act)
-        if not made or "Idempotent-Replayed" in response.headers or response.status_code != 200:
-            return response
-        execution = made[0]
+            if not made or "Idempotent-Replayed" in response.headers or response.status_code != 200:
+                return response
+            execution = made[0]
         if execution.status == ExecutionStatus.RUNNING:
             if not drive_here(execution, wait):
                 execution = reload(execution)
@@ -171,8 +165,7 @@ class ExecuteView(APIView):
         if execution.status in FINAL:
             response = Response(result_of(execution), headers={"Preference-Applied": f"wait={wait}"})
             return idempotency.amend(request, response)
-        response.headers["Retry-After"] = retry_after()
-        return response
+        return Response(Submitted(execution).data, headers={"Retry-After": retry_after()})
 
 
 class SessionExecutionsView(APIView):

@@ -174,9 +174,7 @@ class UploadUrlView(FileView):
     )  # fmt: skip
     def post(self, request: Request, session_id: str, name: str = "upload-url") -> Response:
         """The URL takes one file, for 15 minutes; `upload_id` holds for an hour."""
-        data = UploadUrlIn(data=request.data)
-        data.is_valid(raise_exception=True)
-        path = workspace.check_path(data.validated_data["path"])
+        path = workspace.check_path(UploadUrlIn.read(request.data)["path"])
         session = started(request, session_id, live=True)
         origin = request.build_absolute_uri("/").rstrip("/")
         return idempotency.once(request, lambda: Response(UploadUrl(links.offer_upload(session, path, origin)).data))
@@ -193,7 +191,6 @@ class UploadCompleteView(FileView):
     )  # fmt: skip
     def post(self, request: Request, session_id: str, name: str = "upload-complete") -> Response:
         """Code can read it once this has answered."""
-        data = UploadDone(data=request.data)
-        data.is_valid(raise_exception=True)
-        path, size = links.complete(started(request, session_id, live=True), data.validated_data["upload_id"])
+        upload_id = UploadDone.read(request.data)["upload_id"]
+        path, size = links.complete(started(request, session_id, live=True), upload_id)
         return Response({"path": path, "size": size})

@@ -73,9 +73,8 @@ class SessionsView(APIView):
     def post(self, request: Request) -> Response:
         """201; with `Prefer: wait=N`, once it runs or has failed."""
         wait = wait_seconds(request)
-        data = SessionIn(data=request.data)
-        data.is_valid(raise_exception=True)
-        response = idempotency.once(request, lambda: self._create(request, data.validated_data))
+        values = SessionIn.read(request.data)
+        response = idempotency.once(request, lambda: self._create(request, values))
         if wait is None or response.status_code != 201 or "Idempotent-Replayed" in response.headers:
             return response
         session = await_start(Session.objects.get(pk=response.data["session_id"]), wait)
@@ -148,9 +147,7 @@ class SessionView(APIView):
     def patch(self, request: Request, session_id: str) -> Response:
         """`timeout` seconds from now."""
         session = find(request, session_id, live=True)
-        data = SessionPatch(data=request.data)
-        data.is_valid(raise_exception=True)
-        if not lifecycle.extend(session, data.validated_data["timeout"]):
+        if not lifecycle.extend(session, SessionPatch.read(request.data)["timeout"]):
             raise not_found(session_id)
         return Response(SessionOut(find(request, session_id)).data)
 
