@@ -291,6 +291,16 @@ class TestDockerImages:
         assert len(builder.prune(in_use=set())) == 1
         assert builder.client.images.get(recipe.image).id == ref, "its other name holds it still"
 
+    def test_a_name_that_is_not_ours_is_given_to_no_image(self, builder):
+        """Also for a template that got it before anybody asked."""
+        recipe = Recipe("test", f"sbx-foreign/{uuid.uuid4().hex[:8]}:1", "no.registry.invalid/nothing:1")
+        if not builder._local(bootstrap.IMAGE) and not bootstrap.possible():
+            pytest.skip("no base image, and none can be made here")
+        fingerprint = builder.fingerprint(recipe, quiet)
+        ref = builder.build(recipe, fingerprint, quiet)
+        assert builder.find(recipe, fingerprint) == ref
+        assert builder._local(recipe.image) is None
+
     def test_without_bootstrap_a_base_that_is_nowhere_is_a_clear_failure(self, builder, monkeypatch):
         monkeypatch.setattr(bootstrap, "IMAGE", "sandbox/nothing:here")
         recipe = Recipe("test", "sandbox/test:x", "no.registry.invalid/nothing:1", bootstrap=Bootstrap.NEVER)

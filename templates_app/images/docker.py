@@ -16,7 +16,7 @@ import requests
 from django.conf import settings
 from docker.errors import APIError, DockerException, ImageNotFound
 
-from templates_app.images import bootstrap, site, sources
+from templates_app.images import bootstrap, names, site, sources
 from templates_app.images.base import Bootstrap, BuildFailed, Made, Recipe, Say
 from templates_app.images.site import Target
 
@@ -98,8 +98,9 @@ class DockerBuilder:
 
     def _hold(self, image: Any, recipe: Recipe, fingerprint: str) -> None:
         """Give it the template's name, and one of this installation alone: others may rename and prune theirs meanwhile."""
-        image.tag(recipe.image)
-        image.tag(_holder(), f"{recipe.template_id}-{fingerprint[:12]}")
+        if names.is_own(recipe.image):
+            image.tag(recipe.image)
+        image.tag(_holder(), _tag(recipe, fingerprint))
 
     def _build(self, recipe: Recipe, fingerprint: str, base: str, context: Any, packages: str, say: Say) -> str:
         labels = {
@@ -107,8 +108,9 @@ class DockerBuilder:
             LABEL_PACKAGES: packages,
             "sbx.template": recipe.template_id,
         }
+        name = f"{_holder()}:{_tag(recipe, fingerprint)}"
         events = self.client.api.build(
-            fileobj=context, custom_context=True, tag=recipe.image, labels=labels, buildargs={"BASE_IMAGE": base},
+            fileobj=context, custom_context=True, tag=name, labels=labels, buildargs={"BASE_IMAGE": base},
             network_mode="none", rm=True, forcerm=True, decode=True, timeout=PULL_TIMEOUT,
         )  # fmt: skip
         said = ""
@@ -118,7 +120,7 @@ class DockerBuilder:
             said += event.get("stream", "")
             say(event.get("stream", "").strip())
         built = re.findall(r"Successfully built ([0-9a-f]+)", said)
-        image = self.client.images.get(built[-1] if built else recipe.image)
+        image = self.client.images.get(built[-1] if built else name)
         self._hold(image, recipe, fingerprint)
         return str(image.id)
 
@@ -206,6 +208,10 @@ def _engine_errors() -> Iterator[None]:
 def _holder() -> str:
     """The repository whose tags hold this installation's images."""
     return f"sandbox-images/{settings.INSTANCE_ID.lower()}"
+
+
+def _tag(recipe: Recipe, fingerprint: str) -> str:
+    return f"{recipe.template_id}-{fingerprint[:12]}"
 
 
 def _pack(folder: Path, context: Any) -> None:

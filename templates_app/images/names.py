@@ -30,6 +30,14 @@ def own(name: str) -> str:
     return name
 
 
+def is_own(name: str) -> bool:
+    """Whether `own` takes it. Templates from before it was asked may have others, which no build gives."""
+    try:
+        return bool(own(name))
+    except ValueError:
+        return False
+
+
 def base(name: str) -> str:
     """The image that a template builds upon, as it is. Raises ValueError, which says what is wrong with it."""
     if not REFERENCE.fullmatch(name):
