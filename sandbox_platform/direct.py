@@ -16,6 +16,8 @@ from django.db import connection, models
 # On PostgreSQL, for the transaction that it stands in: the commit does not wait for the disk. In FROM, so that it is evaluated whatever is
 # selected; for what may be lost with the database server itself, because it is told to nobody or found again.
 NO_WAIT = "set_config('synchronous_commit', 'off', true)"
+# The database's own clock, by which every limit in time is set and judged: those of the hosts may differ. As Django's `Now()` says it.
+NOW = "statement_timestamp()" if connection.vendor == "postgresql" else "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')"
 Row = TypeVar("Row", bound=models.Model)
 
 

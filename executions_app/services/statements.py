@@ -23,8 +23,8 @@ WAITING = f"SELECT 1 FROM {TABLE} WHERE session_id = %s AND status = %s LIMIT 1"
 START = "WITH slot AS ({slot}) INSERT INTO {columns} SELECT {values} FROM slot CROSS JOIN {no_wait} RETURNING 1"
 QUEUE = f"""
     WITH live AS (
-        UPDATE {Session._meta.db_table} SET last_activity_at = %s
-        WHERE id = %s AND closing = '' AND status IN (%s, %s) AND (expires_at IS NULL OR expires_at > %s) RETURNING 1
+        UPDATE {Session._meta.db_table} SET last_activity_at = {direct.NOW}
+        WHERE id = %s AND closing = '' AND status IN (%s, %s) AND (expires_at IS NULL OR expires_at > {direct.NOW}) RETURNING 1
     ),
     room AS (SELECT count(*) < %s AS there FROM (SELECT 1 FROM {TABLE} WHERE status = %s LIMIT %s) AS pending),
     made AS (INSERT INTO {{columns}} SELECT {{values}} FROM live CROSS JOIN room WHERE room.there RETURNING 1),
@@ -72,7 +72,7 @@ def queue(execution: Execution, most: int) -> Admitted:
     row = direct.one(
         QUEUE.format(columns=columns, values=_holes(params), ring=ring),
         [
-            *(now, execution.session_id, str(SessionStatus.CREATING), str(SessionStatus.RUNNING), now),
+            *(execution.session_id, str(SessionStatus.CREATING), str(SessionStatus.RUNNING)),
             *(most, pending, most, *params),
             *(str(Queue.RUNS), package(Queue.RUNS, "executions_app.tasks.dispatch", execution.session_id), now, *rung),
         ],
@@ -93,7 +93,7 @@ def store(execution: Execution, changes: dict[str, Any], ring: bool = True) -> A
     """
     assignments, params = direct.changes_of(Execution, changes)
     words, rung = _ring(execution.topic) if ring else ("NULL", [])
-    params += [execution.pk, ExecutionStatus.RUNNING, *lifecycle.free_params(execution.session_id)]
+    params += [execution.pk, ExecutionStatus.RUNNING, execution.session_id]
     params += [execution.session_id, ExecutionStatus.PENDING, *rung]
     row = direct.one(STORE.format(changes=assignments, ring=words), params)
     return After(lifecycle.Freed(*row[:2]), row[2], bool(rung)) if row else None

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import structlog
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Now
 from django.utils import timezone
@@ -288,38 +288,23 @@ def take_slot(session_id: str) -> bool:
 
 def claim_slot(session_id: str) -> bool:
     """A slot for one of those who wait, in this transaction. False where none is free, or at the session's end."""
-    return direct.one(CLAIM_SLOT, _claim_params(session_id)) is not None
-
-
-def _claim_params(session_id: str) -> list[Any]:
-    now = _now()
-    return [now, session_id, str(SessionStatus.RUNNING), now]
+    return direct.one(CLAIM_SLOT, [session_id, str(SessionStatus.RUNNING)]) is not None
 
 
 def slot_params(session_id: str) -> list[Any]:
     """Of TAKE_SLOT."""
-    return [*_claim_params(session_id), "pending"]
+    return [session_id, str(SessionStatus.RUNNING), "pending"]
 
 
 def free_slot(session_id: str) -> Freed:
     """A run has ended in this transaction."""
-    return Freed(*(direct.one(FREE_SLOT, free_params(session_id)) or ("", "")))
-
-
-def free_params(session_id: str) -> list[Any]:
-    """Of FREE_SLOT."""
-    return [_now(), session_id]
-
-
-def _now() -> Any:
-    field = Session._meta.get_field("last_activity_at")
-    return field.get_db_prep_save(dt.datetime.now(dt.UTC), connection)
+    return Freed(*(direct.one(FREE_SLOT, [session_id]) or ("", "")))
 
 
 # The statements that every run makes. The executions' table is named rather than imported: it lies above this app.
 _SLOT = f"""
-    UPDATE {Session._meta.db_table} SET active_runs = active_runs + 1, last_activity_at = %s
-    WHERE id = %s AND status = %s AND closing = '' AND active_runs < max_concurrency AND expires_at > %s
+    UPDATE {Session._meta.db_table} SET active_runs = active_runs + 1, last_activity_at = {direct.NOW}
+    WHERE id = %s AND status = %s AND closing = '' AND active_runs < max_concurrency AND expires_at > {direct.NOW}
 """  # noqa: S608
 CLAIM_SLOT = f"{_SLOT} RETURNING 1"
 TAKE_SLOT = f"""
@@ -328,5 +313,6 @@ TAKE_SLOT = f"""
     RETURNING 1
 """  # noqa: S608
 FREE_SLOT = f"""
-    UPDATE {Session._meta.db_table} SET active_runs = active_runs - 1, last_activity_at = %s WHERE id = %s RETURNING status, closing
+    UPDATE {Session._meta.db_table} SET active_runs = active_runs - 1, last_activity_at = {direct.NOW}
+    WHERE id = %s RETURNING status, closing
 """  # noqa: S608

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import pytest
 from django.db import connection, transaction
+from django.db.models.functions import Now
 from django_q.models import OrmQ
 from django_q.signing import SignedPackage
 
 from executions_app.models import Execution, ExecutionStatus
-from executions_app.services import ending, submit
+from executions_app.services import claim, ending, submit
 from executions_app.services.finish import finish
 from sandbox_platform import processes
 from sandbox_platform.broker import WakingBroker
@@ -101,3 +104,35 @@ def test_a_task_is_claimed_once():
     ((_, payload),) = broker.dequeue()
     assert SignedPackage.loads(payload)["args"][0] == "executions_app.tasks.dispatch"
     assert not OrmQ.objects.exists()
+
+
+@pytest.fixture
+def database_behind():
+    """The database's clock is ten minutes behind that of this host."""
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE SCHEMA behind")
+        cursor.execute(
+            "CREATE FUNCTION behind.statement_timestamp() RETURNS timestamptz STABLE LANGUAGE sql AS "
+            "$$ SELECT pg_catalog.statement_timestamp() - interval '10 minutes' $$"
+        )
+        cursor.execute("SET LOCAL search_path = behind, pg_catalog, public")
+
+
+@pytest.mark.usefixtures("database_behind")
+def test_the_time_out_of_a_session_is_judged_by_the_clock_that_set_it():
+    session = SessionFactory(running=True)
+    Session.objects.update(expires_at=Now() + dt.timedelta(seconds=300), last_activity_at=Now())
+    made = submit.submit_here(session, VALUES, "")
+    assert made is not None
+    assert finish(made, END)
+    waiting = submit.submit_alone(session, VALUES, "")
+    taken = claim.eldest(session.pk)
+    assert taken is not None
+    assert taken.pk == waiting.pk
+    assert not Session.objects.filter(last_activity_at__gt=Now()).exists()
+
+    Session.objects.update(expires_at=Now() - dt.timedelta(seconds=1))
+    assert submit.submit_here(session, VALUES, "") is None
+    with pytest.raises(ApiError) as refused:
+        submit.submit_alone(session, VALUES, "")
+    assert refused.value.code == "SessionNotFound"
