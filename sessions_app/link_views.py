@@ -41,9 +41,9 @@ def _take(request: HttpRequest, upload: links.Upload) -> HttpResponse:
         raise ApiError("InvalidParameter", "Content-Length: is needed")
     if int(length) > most:
         raise ApiError("PayloadTooLarge", f"The file is larger than the session's disk of {session.disk}")
-    links.reserve(session, upload, int(length))
     try:
-        storage.current().write(upload.name, _body(request, int(length)))
+        with links.room(session, upload, int(length)):
+            storage.current().write(upload.name, _body(request, int(length)))
     except storage.StorageUnavailable as error:
         raise workspace.unavailable(error) from error
     return HttpResponse(status=200)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from django.core import signing
 from django.db import transaction
+from django.db.models import F
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -78,7 +81,7 @@ def offer_upload(session: Session, path: str, origin: str) -> dict[str, object]:
     409 where too many have been given out. Call inside a transaction.
     """
     name = storage.uploads_of(session.pk) + secrets.token_hex(16)
-    if len(_others(session.pk, name)) >= MOST_UPLOADS:
+    if len(_pending(session.pk)) >= MOST_UPLOADS:
         raise ApiError(
             "Conflict", f"The session has {MOST_UPLOADS} uploads that are not completed",
             solution="Complete one of them, or wait: an upload is given up after an hour. Then ask with a new Idempotency-Key",
@@ -107,26 +110,34 @@ def read_upload(token: str) -> Upload:
     return Upload(*signing.loads(token, salt=UPLOAD, max_age=UPLOAD_LIFE))
 
 
-def _others(session_id: str, name: str) -> list[PendingUpload]:
-    """The session's uploads that count, beside this one. Until the transaction's end nobody else changes them."""
+def _pending(session_id: str) -> list[PendingUpload]:
+    """The session's uploads that count. Until the transaction's end nobody else changes them."""
     Session.objects.select_for_update(no_key=True).only("pk").get(pk=session_id)
-    return list(PendingUpload.objects.filter(session=session_id, until__gt=Now()).exclude(name=name))
+    return list(PendingUpload.objects.filter(session=session_id, until__gt=Now()))
 
 
-def reserve(session: Session, upload: Upload, length: int) -> None:
-    """So many bytes are coming to a link of ours. 413 where the session's uploads together would be larger than its disk.
+@contextmanager
+def room(session: Session, upload: Upload, length: int) -> Iterator[None]:
+    """For so many bytes that come to a link of ours. 413 where all that comes and has come would be larger than the session's disk.
 
-    404 once it has been completed.
+    404 once the upload has been completed. What comes to one link again, or at the same time, counts each time: it is there each time,
+    until one takes the place of another.
     """
+    row = PendingUpload.objects.filter(name=upload.name, until__gt=Now())
     with transaction.atomic():
-        taken = sum(other.size for other in _others(session.pk, upload.name))
+        taken = sum(other.size for other in _pending(session.pk))
         if taken + length > limit(session):
             raise ApiError(
                 "PayloadTooLarge", f"The session's uploads would be larger together than its disk of {session.disk}",
                 solution="Complete what has been uploaded, or upload less",
             )  # fmt: skip
-        if not PendingUpload.objects.filter(name=upload.name, until__gt=Now()).update(size=length):
+        if not row.update(size=F("size") + length):
             raise ApiError("NotFound", "There is no such link, or its upload has been completed")
+    try:
+        yield
+    except BaseException:
+        PendingUpload.objects.filter(name=upload.name).update(size=F("size") - length)  # nothing of it is kept
+        raise
 
 
 def _done(upload: Upload) -> None:

@@ -193,9 +193,31 @@ def test_uploads_of_a_session_are_not_larger_together_than_its_disk(api: Api) ->
     assert fetch(api, first["url"], "PUT", b"x" * 600_000)[0] == 200
     status, _, body = fetch(api, second["url"], "PUT", b"x" * 600_000)
     assert (status, b"PayloadTooLarge" in body, len(there(session))) == (413, True, 1)
-    # The same one again takes the place of what came before.
-    assert fetch(api, first["url"], "PUT", b"x" * 100_000)[0] == 200
-    assert fetch(api, second["url"], "PUT", b"x" * 600_000)[0] == 200
+    # What breaks off takes nothing.
+    link = second["url"].removeprefix("http://testserver")
+    cut = {"content_type": "application/octet-stream", "wsgi.input": io.BytesIO(b"xy")}
+    for _ in range(3):
+        assert api.client.generic("PUT", link, CONTENT_LENGTH="400000", **cut).status_code == 400
+    assert fetch(api, second["url"], "PUT", b"x" * 400_000)[0] == 200
+
+
+def test_what_comes_to_one_url_at_the_same_time_is_not_larger_than_the_disk_either(api: Api) -> None:
+    session = SessionFactory(project=api.project, running=True, disk="1Mi")
+    link = offered(api, session)["url"].removeprefix("http://testserver")
+    put = {"content_type": "application/octet-stream", "CONTENT_LENGTH": "600000"}
+    seen: list[int] = []
+
+    class Slow(io.BytesIO):
+        """Another one comes while this one is under way."""
+
+        def read(self, size: int | None = -1, /) -> bytes:
+            if not seen:
+                seen.append(0)
+                seen[0] = api.client.generic("PUT", link, b"x" * 600_000, **put).status_code
+            return super().read(size)
+
+    answer = api.client.generic("PUT", link, **put, **{"wsgi.input": Slow(b"x" * 600_000)})
+    assert (answer.status_code, seen) == (200, [413])
 
 
 def test_what_was_never_completed_is_swept_also_what_came_after_the_purge(
