@@ -29,7 +29,7 @@ def burst(bench: Bench, count: int) -> None:
         seconds, failed = _all_at_once(bench, count)
         print(f"  processor time of our processes: {(bench.service_cpu() - spent) * 1000 / count:.1f} ms a session")
     finally:
-        operator.node(cpu_overcommit=8.0, disk_overcommit=1.0)
+        operator.node(cpu_overcommit=8.0, disk_overcommit=4.0)
         operator.template(TEMPLATE, cpu=before[0], memory=before[1], warm_pool_size=before[2])
     bench.report.add({"burst: create to first result": [value * 1000 for value in seconds]})
     bench.report.figure("burst: creates or runs that failed", len(failed), "")

@@ -44,7 +44,7 @@ def crowd(bench: Bench, count: int, rounds: int) -> None:
     for session_id in sessions:
         bench.client.end(session_id)
     bench.settle_down()
-    bench.operator.node(max_sessions=200, memory_overcommit=1.0, cpu_overcommit=8.0, disk_overcommit=1.0)
+    bench.operator.node(max_sessions=200, memory_overcommit=1.0, cpu_overcommit=8.0, disk_overcommit=4.0)
 
 
 def _another(bench: Bench) -> str:

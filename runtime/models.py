@@ -45,7 +45,7 @@ class Node(models.Model):
     cpu_overcommit = models.FloatField(default=8.0, help_text="Promised cores may be this many times the host's.")
     memory_overcommit = models.FloatField(default=1.0, help_text="Promised memory may be this many times the host's.")
     disk_overcommit = models.FloatField(
-        default=1.0,
+        default=4.0,
         help_text="Promised disk may be this many times the host's: workspaces take what is written, no more.",
     )
     failed_probes = models.PositiveSmallIntegerField(default=0, editable=False)

@@ -20,7 +20,7 @@ class Migration(migrations.Migration):
             model_name="node",
             name="disk_overcommit",
             field=models.FloatField(
-                default=1.0,
+                default=4.0,
                 help_text="Promised disk may be this many times the host's: workspaces take what is written, no more.",
             ),
         ),
