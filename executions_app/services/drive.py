@@ -14,7 +14,7 @@ import structlog
 from django.db import transaction
 from django.db.models import F, Q
 
-from executions_app.models import Execution, ExecutionStatus
+from executions_app.models import FINAL, Execution, ExecutionStatus
 from executions_app.services import ending
 from executions_app.services.ending import Collected, Ending
 from runtime.drivers.errors import ExecutorError, ExecutorProtocolError, ExecutorRefused
@@ -33,6 +33,8 @@ START_PATIENCE = 60.0
 # Seconds for the last question whether there is a result, before a sandbox is destroyed.
 LAST_LOOK = 1.0
 MAX_ATTEMPTS = 3
+# Results that an executor holds until they are acknowledged, and some more.
+MOST_HELD = 300
 # A run that can't be followed, or ends every process that tries, is given up after so many.
 MAX_TAKEOVERS = 20
 
@@ -143,6 +145,13 @@ def over_as(execution: Execution) -> str | None:
         return None
     cancelled, status, reason = row
     return _ended_as(status, reason) if status in ENDED else "cancelled" if cancelled else ""
+
+
+def stored_runs(execution: Execution) -> list[str]:
+    """The ids, for the executor, of what has ended in its session lately, and of all their tries."""
+    ended = Execution.objects.filter(session_id=execution.session_id, status__in=FINAL).order_by("-number")
+    rows = ended.values_list("pk", "attempt")[:MOST_HELD]
+    return [Execution(pk=pk, attempt=attempt).run_id for pk, last in rows for attempt in range(1, last + 1)]
 
 
 def _ended_as(status: str, reason: str) -> str:

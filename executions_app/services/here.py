@@ -14,12 +14,14 @@ from executions_app.services import drive, leases
 from executions_app.services.ending import Collected, Ending
 from executions_app.services.keep import OUTAGE, keep
 from executions_app.services.loop import loop
-from runtime.drivers.errors import ExecutorError
+from runtime.drivers.errors import ExecutorError, ExecutorUnavailable
 from runtime.drivers.executor_client import ExecutorClient
 
 log = structlog.get_logger(__name__)
 # Seconds: an acknowledgement frees memory in the sandbox; it must not take the processor from the answer that is being written.
 ACKNOWLEDGE_AFTER = 0.02
+# Seconds: the thread that does it serves all sandboxes. One that is slower is left to the loop, which waits for many at once.
+ACKNOWLEDGE_WITHIN = 0.25
 
 
 def drive_here(execution: Execution, seconds: float) -> bool:
@@ -42,9 +44,7 @@ def drive_here(execution: Execution, seconds: float) -> bool:
         log.exception("drive_failed", execution=execution.pk)
         drive.hand_over(execution)
         return False
-    client = drive.client_of(execution)
-    if client is not None:
-        _acknowledger().put((client, execution.run_id))
+    _acknowledger().put(execution)
     return True
 
 
@@ -80,25 +80,28 @@ def _last_look(client: ExecutorClient, execution: Execution, collected: Collecte
 
 
 @cache
-def _acknowledger() -> queue.SimpleQueue[tuple[ExecutorClient, str]]:
+def _acknowledger() -> queue.SimpleQueue[Execution]:
     """Takes what is to be acknowledged, a little later, by a thread of its own."""
-    todo: queue.SimpleQueue[tuple[ExecutorClient, str]] = queue.SimpleQueue()
+    todo: queue.SimpleQueue[Execution] = queue.SimpleQueue()
 
     def work() -> None:
         while True:
             first = todo.get()
             time.sleep(ACKNOWLEDGE_AFTER)
-            for client, run_id in [first, *(todo.get() for _ in range(todo.qsize()))]:
-                _acknowledge(client, run_id)
+            for execution in [first, *(todo.get() for _ in range(todo.qsize()))]:
+                _acknowledge(execution)
 
     threading.Thread(target=work, name="acknowledge", daemon=True).start()
     return todo
 
 
-def _acknowledge(client: ExecutorClient, run_id: str) -> None:
+def _acknowledge(execution: Execution) -> None:
     try:
-        client.acknowledge(run_id, deadline=2.0)
+        if (client := drive.client_of(execution)) is not None:
+            client.acknowledge(execution.run_id, deadline=ACKNOWLEDGE_WITHIN)
+    except ExecutorUnavailable:
+        loop().acknowledge(execution)
     except ExecutorError as error:
-        log.debug("not_acknowledged", run=run_id, error=str(error))
+        log.debug("not_acknowledged", execution=execution.pk, error=str(error))
     except Exception:
-        log.exception("not_acknowledged", run=run_id)
+        log.exception("not_acknowledged", execution=execution.pk)

@@ -50,6 +50,10 @@ class DriveLoop:
         """Ask its executor for its end, behind the caller's back: one that hangs keeps nobody waiting. The ticker asks again."""
         self._loop.call_soon_threadsafe(lambda: self._begin(self._cancel(execution)))
 
+    def acknowledge(self, execution: Execution) -> None:
+        """Tell its executor that its result is stored, behind the caller's back."""
+        self._loop.call_soon_threadsafe(lambda: self._begin(self._acknowledge(execution)))
+
     def _begin(self, work: Coroutine[None, None, None]) -> None:
         task = self._loop.create_task(work)
         self._tasks.add(task)
@@ -83,7 +87,7 @@ class DriveLoop:
         if over is None:
             return None
         collected, patience = Collected(), drive.patience_for(execution)
-        looked = late = False
+        looked = late = freed = False
         while socket is not None and not late:
             late = patience.left <= 0  # a last look then: there may be a result all the same
             latest = Collected()
@@ -116,7 +120,11 @@ class DriveLoop:
                 if not looked:
                     looked = True
                     await self._ask(_look_at_container, execution)
-                await asyncio.sleep(TRY_AGAIN)
+                if isinstance(error, ExecutorRefused) and error.code == "full" and not freed:
+                    freed = True
+                    await self._free(execution)
+                else:
+                    await asyncio.sleep(TRY_AGAIN)
             if (over := await self._ask(drive.over_as, execution)) is None:
                 return None
         return await self._ask(drive.overdue, execution, collected)
@@ -134,14 +142,28 @@ class DriveLoop:
             self._cancelling.discard(run_id)
 
     async def _acknowledge(self, execution: Execution) -> None:
-        socket = drive.socket_of(execution)
-        if socket is not None:
+        try:
+            await self._forget(execution, execution.run_id)
+        except ExecutorError as error:
+            log.debug(
+                "not_acknowledged", execution=execution.pk, error=str(error)
+            )  # until the executor is full, see `_free`
+
+    async def _free(self, execution: Execution) -> None:
+        """Its executor holds too many results: acknowledge again what has been stored of the session. An acknowledgement may get lost."""
+        for run_id in await self._ask(drive.stored_runs, execution):
             try:
-                await AsyncExecutorClient(socket, execution.request_id or None, drive.peer_of(execution)).acknowledge(
-                    execution.run_id, deadline=2.0
-                )
+                await self._forget(execution, run_id)
+            except ExecutorRefused:
+                continue  # known to be forgotten
             except ExecutorError as error:
-                log.debug("not_acknowledged", execution=execution.pk, error=str(error))
+                log.info("not_freed", execution=execution.pk, error=str(error))
+                return
+
+    async def _forget(self, execution: Execution, run_id: str) -> None:
+        if (socket := drive.socket_of(execution)) is not None:
+            client = AsyncExecutorClient(socket, execution.request_id or None, drive.peer_of(execution))
+            await client.acknowledge(run_id, deadline=2.0)
 
 
 def _fresh(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
