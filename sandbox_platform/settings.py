@@ -20,7 +20,7 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 # --- Where things are -------------------------------------------------------------------------------------------------
 # Everything that must survive a restart, apart from PostgreSQL and S3 where they are used.
 STATE_DIR = Path(env.str("SANDBOX_STATE_DIR", str(BASE_DIR / "var"))).resolve()
-STATE_DIR.mkdir(parents=True, exist_ok=True)
+STATE_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 # Names this installation on a shared engine: only sandboxes with this label are ours. Made once, kept in the state folder.
 INSTANCE_ID = env.str("SANDBOX_INSTANCE_ID", "") or read_or_create(STATE_DIR / "instance-id", nbytes=6)[:12]

@@ -34,6 +34,7 @@ def prepare_database() -> None:
     from templates_app import services as templates
 
     with step("database") as current:
+        _keep_to_ourselves()
         try:
             connection.ensure_connection()
         except DatabaseError as error:
@@ -98,6 +99,16 @@ def _write(name: str, text: str) -> None:
     with os.fdopen(descriptor, "w") as file:
         os.fchmod(descriptor, 0o600)
         file.write(text + "\n")
+
+
+def _keep_to_ourselves() -> None:
+    """SQLite's files hold code, outputs and password hashes. They are made readable by all; those that come later take after the first."""
+    database = settings.DATABASES["default"]
+    if database["ENGINE"].endswith("sqlite3"):
+        path = Path(database["NAME"])
+        path.touch()
+        for file in path.parent.glob(f"{path.name}*"):
+            file.chmod(0o600)
 
 
 def _database_name() -> str:

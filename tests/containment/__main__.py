@@ -43,8 +43,9 @@ with it: nothing gets out, but nothing goes on either. So its limits inside come
   answers all that it refuses with EPERM. Priorities and cores of other processes, and device files, are refused by it too.
 - Limits can't be changed while a sandbox runs: sessions of other cores or memory start cold.
 
-What remains with Debian's version, of 2022: user code may read `environ`, `maps` and `fd` of the executor in /proc, where nothing secret
-is (the environment is PATH, LANG and HOME). Its tmpfs has no limit of files where a workspace is one; ext4 workspaces have.
+What remains with Debian 12's version, of 2022, and with Debian 13's, of 2024: gVisor asks for no right to read `environ`, `maps` and
+`fd` of the executor in /proc, where nothing secret is (the environment is PATH, LANG and HOME). Its tmpfs has no limit of files where a
+workspace is one; ext4 workspaces have.
 
 Its contract suite (`make gvisor`, `tests/drivers/contract`) is the others', test for test. Five of them ask for something else:
 

@@ -23,7 +23,7 @@ HELD = "held"
 NOT_HERE = "–"
 ENDS = "ends the sandbox"
 OWN_KERNEL = "in its own kernel: "
-# gVisor's system calls reach a kernel of its own, in user space: what that allows does not touch the host's. Debian's, of 2022, asks for
+# gVisor's system calls reach a kernel of its own, in user space: what that allows does not touch the host's. It asks for
 # no right to read /proc/1/environ, maps and fd, where nothing secret is.
 GVISOR_OWN_KERNEL = frozenset({"A14"})
 

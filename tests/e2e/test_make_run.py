@@ -93,6 +93,8 @@ def test_it_starts_mends_itself_and_ends_without_remainders(service: Service) ->
         assert secret in said, "it is shown once"
         for log in (service.state / "logs").iterdir():
             assert secret not in log.read_text(), f"{name} stands in {log.name}"
+    readable = [path.name for path in service.state.glob("db.sqlite3*") if path.stat().st_mode & 0o077]
+    assert not readable, "code, outputs and password hashes are in there"
 
     # The line that is printed to be tried works as it is.
     command = re.search(r"Try it:\n(.*?)\n\n", said, re.DOTALL)
