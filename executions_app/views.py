@@ -112,13 +112,13 @@ class ExecuteView(APIView):
         """200; with `Prefer: wait=N`, the result where it is there in time."""
         wait = wait_seconds(request)
         values = ExecutionIn.read(request.data)
+        if wait is not None:
+            with waiting_place() as place:
+                return self._submit_and_wait(request, session_id, values, wait if place else 0)
         session = self._session(request, session_id, values["language"])
-        if wait is None and not idempotency.asked(request):
-            return Response(Submitted(submit.submit_alone(session, values, request_id_of(request))).data)
-        if wait is None:
+        if idempotency.asked(request):
             return idempotency.once(request, lambda: self._submit(request, session, values, False)[1])
-        with waiting_place() as place:
-            return self._submit_and_wait(request, session, values, wait if place else 0)
+        return Response(Submitted(submit.submit_alone(session, values, request_id_of(request))).data)
 
     def _session(self, request: Request, session_id: str, language: str) -> Session:
         found = target.find(key_of(request).project.pk, session_id)
@@ -142,17 +142,19 @@ class ExecuteView(APIView):
         execution = submit.submit(session, values, request_id_of(request), drive_here)
         return execution, Response(Submitted(execution).data)
 
-    def _submit_and_wait(self, request: Request, session: Session, values: dict[str, Any], wait: int) -> Response:
-        made: list[Execution] = []
-
-        def act() -> Response:
-            execution, response = self._submit(request, session, values, drive_here=wait > 0)
-            made.append(execution)
-            return response
-
-        once = wait == 0 or idempotency.asked(request)
-        execution = None if once else submit.submit_here(session, values, request_id_of(request))
+    def _submit_and_wait(self, request: Request, session_id: str, values: dict[str, Any], wait: int) -> Response:
+        execution = None
+        if wait > 0 and not idempotency.asked(request):
+            execution = submit.submit_here(key_of(request).project.pk, session_id, values, request_id_of(request))
         if execution is None:
+            session = self._session(request, session_id, values["language"])
+            made: list[Execution] = []
+
+            def act() -> Response:
+                execution, response = self._submit(request, session, values, drive_here=wait > 0)
+                made.append(execution)
+                return response
+
             response = idempotency.once(request, act)
             if not made or "Idempotent-Replayed" in response.headers or response.status_code != 200:
                 return response

@@ -12,15 +12,25 @@ from django.utils import timezone
 from django_q.models import OrmQ
 
 from executions_app.models import Execution, ExecutionStatus
+from executions_app.services import target
+from runtime.models import Container
 from sandbox_platform import direct, wakeups
 from sandbox_platform.bells import RING, channel_of
 from sandbox_platform.queue import Queue, package, topic_of
 from sessions_app.models import Session, SessionStatus
 from sessions_app.services import lifecycle
+from templates_app.models import Template
 
 TABLE = Execution._meta.db_table
 WAITING = f"SELECT 1 FROM {TABLE} WHERE session_id = %s AND status = %s LIMIT 1"  # noqa: S608
-START = "WITH slot AS ({slot}) INSERT INTO {columns} SELECT {values} FROM slot CROSS JOIN {no_wait} RETURNING 1"
+START = f"""
+    WITH slot AS (
+        {lifecycle.TAKE_SLOT} AND project_id = %s AND EXISTS (
+            SELECT 1 FROM {Template._meta.db_table} t WHERE t.id = template_id AND t.languages ? %s)
+        RETURNING {", ".join(target.SESSION)}),
+    made AS (INSERT INTO {{columns}} SELECT {{values}} FROM slot CROSS JOIN {direct.NO_WAIT} RETURNING 1)
+    SELECT {target.COLUMNS} FROM slot s CROSS JOIN made LEFT JOIN {Container._meta.db_table} c ON c.name = s.container_id
+"""  # noqa: S608
 QUEUE = f"""
     WITH live AS (
         UPDATE {Session._meta.db_table} SET last_activity_at = {direct.NOW}
@@ -54,13 +64,18 @@ class After(NamedTuple):
 
 
 def start(execution: Execution) -> bool:
-    """Take a slot of its session and insert it, without waiting for the disk. False where there is no slot."""
+    """Take a slot of its session, if that is its project's and speaks its language, and insert it, without waiting for the disk.
+
+    Its session is read with it. False where there is no such slot.
+    """
     columns, params = direct.columns_of(execution)
-    sql = START.format(slot=lifecycle.TAKE_SLOT, columns=columns, values=_holes(params), no_wait=direct.NO_WAIT)
-    made = direct.one(sql, [*lifecycle.slot_params(execution.session_id), *params]) is not None
-    if made:
-        direct.inserted(execution)
-    return made
+    slot = [*lifecycle.slot_params(execution.session_id), execution.project_id, execution.language]
+    row = direct.one(START.format(columns=columns, values=_holes(params)), [*slot, *params])
+    if row is None:
+        return False
+    execution.session = target.of_row(row)
+    direct.inserted(execution)
+    return True
 
 
 def queue(execution: Execution, most: int) -> Admitted:

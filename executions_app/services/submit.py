@@ -29,22 +29,24 @@ def submit(session: Session, values: dict[str, Any], request_id: str, drive_here
     at_once = drive_here and lifecycle.take_slot(session.pk)
     if not at_once:
         _admit(session)
-    execution = _new(session, values, request_id, at_once)
+    execution = _new(session.project_id, session.pk, values, request_id, at_once)
+    execution.session = session
     direct.insert(execution)
     if not at_once:
         enqueue(Queue.RUNS, "executions_app.tasks.dispatch", session.pk)
     return execution
 
 
-def submit_here(session: Session, values: dict[str, Any], request_id: str) -> Execution | None:
-    """What `submit` does with `drive_here`, by one statement and without waiting for the disk. None where that can't be done.
+def submit_here(project_id: int, session_id: str, values: dict[str, Any], request_id: str) -> Execution | None:
+    """What `submit` does with `drive_here`, by one statement and without waiting for the disk. None where that can't be done: no such
+    session, no such language, no slot, another database.
 
     Nobody knows of this execution until it has ended: the end is written to the disk, and what stands before it in the log with it. For
     a request that may be repeated (`Idempotency-Key`) this would not do: it must find its first answer even if the database crashed.
     """
-    if not direct.chains():
+    if not direct.chains() or "\0" in session_id:
         return None
-    execution = _new(session, values, request_id, True)
+    execution = _new(project_id, session_id, values, request_id, True)
     return execution if statements.start(execution) else None
 
 
@@ -53,7 +55,8 @@ def submit_alone(session: Session, values: dict[str, Any], request_id: str) -> E
     if not direct.chains():
         with transaction.atomic():
             return submit(session, values, request_id, False)
-    execution = _new(session, values, request_id, False)
+    execution = _new(session.project_id, session.pk, values, request_id, False)
+    execution.session = session
     admitted = statements.queue(execution, settings.MAX_PENDING_EXECUTIONS)
     if not admitted.live:
         raise _ended(session)
@@ -62,13 +65,13 @@ def submit_alone(session: Session, values: dict[str, Any], request_id: str) -> E
     return execution
 
 
-def _new(session: Session, values: dict[str, Any], request_id: str, running: bool) -> Execution:
+def _new(project_id: int, session_id: str, values: dict[str, Any], request_id: str, running: bool) -> Execution:
     now = timezone.now()
     state = {"status": ExecutionStatus.RUNNING, "driver": processes.own_id(), "started_at": now} if running else {}
     return Execution(
         number=time.time_ns(),
-        project_id=session.project_id,
-        session=session,
+        project_id=project_id,
+        session_id=session_id,
         language=values["language"],
         code=values["code"],
         event=values.get("event", "{}"),

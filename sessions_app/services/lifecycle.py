@@ -283,7 +283,7 @@ class Freed(NamedTuple):
 
 def take_slot(session_id: str) -> bool:
     """A slot for a run that begins in this transaction. False where none is free, where runs wait for one, or at the session's end."""
-    return direct.one(TAKE_SLOT, slot_params(session_id)) is not None
+    return direct.one(f"{TAKE_SLOT} RETURNING 1", slot_params(session_id)) is not None
 
 
 def claim_slot(session_id: str) -> bool:
@@ -310,7 +310,6 @@ CLAIM_SLOT = f"{_SLOT} RETURNING 1"
 TAKE_SLOT = f"""
     {_SLOT} AND NOT EXISTS (
         SELECT 1 FROM executions_app_execution e WHERE e.session_id = {Session._meta.db_table}.id AND e.status = %s)
-    RETURNING 1
 """  # noqa: S608
 FREE_SLOT = f"""
     UPDATE {Session._meta.db_table} SET active_runs = active_runs - 1, last_activity_at = {direct.NOW}

@@ -69,7 +69,7 @@ def test_a_start_whose_answer_is_lost(sandbox: Executor, wire: cut.Wire) -> None
     processes.own_id()
     wire.cut_behind(b"INSERT INTO")
     with pytest.raises(OperationalError):
-        submit.submit_here(session, VALUES, "")
+        submit.submit_here(session.project_id, session.pk, VALUES, "")
     connection.close()  # as at the end of a request
     started = Execution.objects.get()
     assert started.status == "running"
