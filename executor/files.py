@@ -48,7 +48,8 @@ class FileHelper:
             self._root = message["root"]
             self._artifacts.rescan()
         self._artifacts.begin(message["begin"], message["uid"], message["at"])
-        send_message(self._sock, {"begun": message["begin"]})
+        if message["tell"]:
+            send_message(self._sock, {"begun": message["begin"]})
 
     def _end(self, message: dict[str, Any]) -> None:
         artifacts, truncated = self._artifacts.end(message["end"])

@@ -110,6 +110,7 @@ class Run:
         self.cpu = 0.0  # seconds
         self.rss = 0  # KiB, of the largest process
         self.oom_before: int | None = None
+        self.oom_after: int | None = None
         self.artifacts: list[dict[str, Any]] = []
         self.artifacts_truncated = False
         self.result_line = b""
@@ -151,9 +152,11 @@ class Run:
         elif isinstance(frame, dict) and frame.get("outcome") in OUTCOMES:
             self._claim = _sane(frame)
 
-    def finish(self, oom_after: int | None) -> None:
+    def finish(self) -> None:
         """Composes the result, facts before claims. Everything of the run is dead and read."""
-        verdict = self._verdict(self.oom_before is not None and oom_after is not None and oom_after > self.oom_before)
+        verdict = self._verdict(
+            self.oom_before is not None and self.oom_after is not None and self.oom_after > self.oom_before
+        )
         out, err = self.streams["stdout"], self.streams["stderr"]
         out.finish()
         err.finish()

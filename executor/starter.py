@@ -51,18 +51,25 @@ class Starter:
         self._known_root = None
 
     def announce(self, slot: Slot, run: Run) -> None:
-        """Tells the file helper what begins; waits for its scan only where it has not seen this workspace yet."""
+        """Tells the file helper what begins; waits for its scan only where it has not seen this workspace yet.
+
+        Elsewhere the run comes first: there are few cores, and a helper that wakes beside the zygote takes one from it.
+        """
         try:
             info = os.stat(self._options.workspace)
         except OSError as error:
             return self._fail(slot, f"no workspace: {error.strerror}; user code has not begun")
         root = [info.st_dev, info.st_ino]
-        message = {"begin": run.key, "uid": slot.uid, "at": time.time_ns(), "root": root}
-        if self._files.send(message) and root != self._known_root:
+        known, self._known_root = root == self._known_root, root
+        message = {"begin": run.key, "uid": slot.uid, "at": time.time_ns(), "root": root, "tell": not known}
+        if known:
+            self.launch(slot, run)
+            if run.state in ("starting", "running"):
+                self._files.send(message)
+        elif self._files.send(message):
             slot.timers["begin"] = self._loop.later(SCAN_PATIENCE, partial(self.launch, slot, run))
         else:
             self.launch(slot, run)
-        self._known_root = root
 
     def launch(self, slot: Slot, run: Run) -> None:
         """Hands code and pipes to the zygote."""
@@ -79,9 +86,12 @@ class Starter:
             pipes.write_spec(run)
         except OSError as error:
             return self._fail(slot, f"not started: {error.strerror}; user code has not begun")
-        self._pumps.attach(slot, run, pipes)
         slot.unsent = pipes
         self._ask(slot, run, time.monotonic() + REPLACE_PATIENCE)
+        if run.state == "starting":
+            self._pumps.attach(slot, run, pipes)
+        else:
+            pipes.close()
 
     def _ask(self, slot: Slot, run: Run, until: float) -> None:
         """Hands the pipes to the zygote, as soon as there is one."""

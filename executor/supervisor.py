@@ -24,6 +24,9 @@ from executor.starter import SCAN_PATIENCE, Starter
 from executor.wiper import Wiper
 from executor.wire import Fault
 
+TELL_AFTER = (
+    0.003  # seconds until those who follow hear of a start by itself: with the end of a short run they are woken once
+)
 MAX_HELD = 256
 MAX_HELD_BYTES = 64 * 1024 * 1024
 MAX_REMEMBERED = 100_000
@@ -122,9 +125,9 @@ class Supervisor:
         slot.cancel_timer("start")
         run.pid, run.started, run.started_at, run.state = pid, at, time.time(), "running"
         log("debug", "run_started", run=run.id, request_id=run.request_id, child=pid)
-        run.notify()
         if run.cause:
             return self._end(slot)
+        slot.timers["tell"] = self._loop.later(TELL_AFTER, run.notify)
         remaining = run.spec["timeout"] - (time.monotonic() - at)
         slot.timers["deadline"] = self._loop.later(remaining, partial(self._timed_out, slot, run))
 
@@ -221,15 +224,17 @@ class Supervisor:
         return told_by_zygote or os.path.exists(f"/proc/{run.pid}")
 
     def _collect(self, slot: Slot, run: Run) -> None:
-        """All are dead: reads what the pipes still hold and asks for the artifacts."""
+        """All are dead: asks for the artifacts and meanwhile reads what the pipes still hold."""
         run.state = "collecting"
+        asked = self._files.send({"end": run.key})
         for fd, name in list(slot.pipes.items()):
             if name != "stdin":
                 while self._pumps.drain(slot, run, fd, name):
                     pass
             if fd in slot.pipes:
                 self._pumps.close(slot, fd)
-        if self._files.send({"end": run.key}):
+        run.oom_after = oom_kills()
+        if asked:
             slot.timers["scan"] = self._loop.later(SCAN_PATIENCE, partial(self._finish, slot, run, [], True))
         else:
             self._finish(slot, run, [], True)
@@ -240,7 +245,7 @@ class Supervisor:
         slot.cancel_timer("scan")
         run.artifacts, run.artifacts_truncated = artifacts, truncated
         slot.run = None
-        run.finish(oom_kills())
+        run.finish()
         log("info", "run_ended", run=run.id, request_id=run.request_id, outcome=run.outcome)
         if not self.active:
             self._wiper.start(sorted(self._used))

@@ -25,7 +25,8 @@ from executor.privileges import limit_address_space
 
 # Imported so early because almost every run needs them; they cost little.
 COMMON = ("datetime", "functools", "math", "random", "re", "typing")
-QUIET = 2  # milliseconds without a message: forking ahead must not slow the run at hand, nor the telling of its end
+QUIET = 2  # milliseconds without a message, after the end of a run, until the next child is forked
+YOUNG = 25  # milliseconds instead, while the run at hand has not ended: forking must not hold up the telling of its end
 AGAIN = 500  # milliseconds, when it could not be forked or died
 SINGLE_THREADED = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
@@ -139,7 +140,7 @@ class Ahead:
         if self._sock is None:
             return 0
         pid, sock = self.pid, self._sock
-        self.pid, self._sock = 0, None
+        self.pid, self._sock, self._patience = 0, None, YOUNG
         with sock:
             self.spent[pid] = cpu_seconds(pid)
             try:
@@ -148,6 +149,10 @@ class Ahead:
                 del self.spent[pid]
                 return 0
         return pid
+
+    def run_ended(self) -> None:
+        """A run is over: the moment to think of the next."""
+        self._patience = QUIET
 
     def ended(self) -> None:
         """It died without a run."""
@@ -184,5 +189,6 @@ def _reap(sock: socket.socket, ahead: Ahead) -> None:
         if pid == ahead.pid:
             ahead.ended()
             continue
+        ahead.run_ended()
         cpu = usage.ru_utime + usage.ru_stime - ahead.spent.pop(pid, 0.0)
         send_message(sock, {"exit": pid, "status": status, "cpu": cpu, "rss": usage.ru_maxrss})

@@ -45,7 +45,7 @@ seconds = st.floats(0, 1e9)
 def read(run: Run, body: bytes) -> Event:
     """The result that follows from this frame, as the host reads it."""
     run.feed_result(HEADER.pack(len(body), bytes.fromhex(run.nonce)) + body)
-    run.finish(None)
+    run.finish()
     (result,) = protocol.EventStream(follow=True).feed(HEAD + run.result_line)
     return result
 
