@@ -26,12 +26,6 @@ def chains() -> bool:
     return connection.vendor == "postgresql"
 
 
-def no_wait() -> None:
-    """The commit of the current transaction need not wait for the disk."""
-    if connection.vendor == "postgresql":
-        one(f"SELECT {NO_WAIT}", [])
-
-
 def insert(row: models.Model) -> None:
     """INSERT a new row with all of its concrete fields. What the database would default must be set."""
     columns, params = columns_of(row)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
@@ -19,8 +21,9 @@ DRIVEN = (
     *("id", "number", "project_id", "session_id", "status", "language", "code", "event", "stdin", "args", "env_sealed"),
     *("working_directory", "timeout", "retry_lost", "request_id", "attempt", "takeovers"),
 )
+OF_RUN = ", ".join(f"e.{name}" for name in DRIVEN)
 LOAD = f"""
-    SELECT {target.COLUMNS}, {", ".join(f"e.{name}" for name in DRIVEN)} FROM {TABLE} e
+    SELECT {target.COLUMNS}, {OF_RUN} FROM {TABLE} e
     JOIN {Session._meta.db_table} s ON s.id = e.session_id LEFT JOIN {Container._meta.db_table} c ON c.name = s.container_id
     WHERE e.id = %s
 """  # noqa: S608
@@ -28,7 +31,13 @@ LOAD = f"""
 TAKE = f"""
     UPDATE {TABLE} SET {{changes}} WHERE status = %s AND id = (
         SELECT id FROM {TABLE} WHERE session_id = %s AND status = %s ORDER BY number LIMIT 1)
-    RETURNING id
+"""  # noqa: S608
+# All of it where a statement may hold several that change rows. It gives a row where a slot was taken, with a run in it or none.
+CLAIM = f"""
+    WITH slot AS ({lifecycle.CLAIM_SLOT} RETURNING {", ".join(target.SESSION)}),
+    taken AS ({TAKE} AND EXISTS (SELECT 1 FROM slot) RETURNING {", ".join(DRIVEN)})
+    SELECT {target.COLUMNS}, {OF_RUN} FROM slot s CROSS JOIN {direct.NO_WAIT} LEFT JOIN taken e ON true
+    LEFT JOIN {Container._meta.db_table} c ON c.name = s.container_id
 """  # noqa: S608
 
 
@@ -43,27 +52,45 @@ def eldest(session_id: str) -> Execution | None:
     If the database server crashes it may be `pending` again: the executor knows its id then, and does not start it twice. What a driver
     does not need of it is deferred.
     """
+    claim = _at_once if direct.chains() else _step_by_step
     while anybody_waits(session_id):
         with transaction.atomic():
-            direct.no_wait()
-            if not lifecycle.claim_slot(session_id):
+            row = claim(session_id)
+            if row is None:
                 return None
-            if (execution := _take(session_id)) is not None:
+            if (execution := _of_row(row)) is not None:
                 wakeups.publish(execution.topic)
                 return execution
             transaction.set_rollback(True)  # it was cancelled in this moment; somebody else may wait
     return None
 
 
-def _take(session_id: str) -> Execution | None:
+def _at_once(session_id: str) -> Sequence[Any] | None:
+    assignments, params = _taking(session_id)
+    return direct.one(CLAIM.format(changes=assignments), [*lifecycle.claim_params(session_id), *params])
+
+
+def _step_by_step(session_id: str) -> Sequence[Any] | None:
+    if not lifecycle.claim_slot(session_id):
+        return None
+    assignments, params = _taking(session_id)
+    taken = direct.one(f"{TAKE.format(changes=assignments)} RETURNING id", params)
+    return (taken and direct.one(LOAD, taken)) or ()
+
+
+def _taking(session_id: str) -> tuple[str, list[Any]]:
+    """The changes and parameters of TAKE."""
     changes = {"status": ExecutionStatus.RUNNING, "driver": processes.own_id(), "started_at": timezone.now()}
     assignments, params = direct.changes_of(Execution, changes)
     pending = str(ExecutionStatus.PENDING)
-    taken = direct.one(TAKE.format(changes=assignments), [*params, pending, session_id, pending])
-    row = direct.one(LOAD, [taken[0]]) if taken else None
-    if row is None:
+    return assignments, [*params, pending, session_id, pending]
+
+
+def _of_row(row: Sequence[Any]) -> Execution | None:
+    known = dict(zip(DRIVEN, row[-len(DRIVEN) :], strict=True)) if row else {"id": None}
+    if known["id"] is None:
         return None
-    execution = direct.partial(Execution, dict(zip(DRIVEN, row[-len(DRIVEN) :], strict=True)))
+    execution = direct.partial(Execution, known)
     execution.args = json.loads(execution.args)
     execution.session = target.of_row(row)
     return execution

@@ -288,12 +288,17 @@ def take_slot(session_id: str) -> bool:
 
 def claim_slot(session_id: str) -> bool:
     """A slot for one of those who wait, in this transaction. False where none is free, or at the session's end."""
-    return direct.one(CLAIM_SLOT, [session_id, str(SessionStatus.RUNNING)]) is not None
+    return direct.one(f"{CLAIM_SLOT} RETURNING 1", claim_params(session_id)) is not None
+
+
+def claim_params(session_id: str) -> list[Any]:
+    """Of CLAIM_SLOT."""
+    return [session_id, str(SessionStatus.RUNNING)]
 
 
 def slot_params(session_id: str) -> list[Any]:
     """Of TAKE_SLOT."""
-    return [session_id, str(SessionStatus.RUNNING), "pending"]
+    return [*claim_params(session_id), "pending"]
 
 
 def free_slot(session_id: str) -> Freed:
@@ -302,13 +307,12 @@ def free_slot(session_id: str) -> Freed:
 
 
 # The statements that every run makes. The executions' table is named rather than imported: it lies above this app.
-_SLOT = f"""
+CLAIM_SLOT = f"""
     UPDATE {Session._meta.db_table} SET active_runs = active_runs + 1, last_activity_at = {direct.NOW}
     WHERE id = %s AND status = %s AND closing = '' AND active_runs < max_concurrency AND expires_at > {direct.NOW}
 """  # noqa: S608
-CLAIM_SLOT = f"{_SLOT} RETURNING 1"
 TAKE_SLOT = f"""
-    {_SLOT} AND NOT EXISTS (
+    {CLAIM_SLOT} AND NOT EXISTS (
         SELECT 1 FROM executions_app_execution e WHERE e.session_id = {Session._meta.db_table}.id AND e.status = %s)
 """  # noqa: S608
 FREE_SLOT = f"""
