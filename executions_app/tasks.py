@@ -13,8 +13,10 @@ log = structlog.get_logger(__name__)
 
 def dispatch(session_id: str) -> None:
     """Start what waits in the session, in order, as far as slots are free."""
-    while (execution := claim.eldest(session_id)) is not None:
+    execution = claim.eldest(session_id, look=False)
+    while execution is not None:
         loop().submit(execution)
+        execution = claim.eldest(session_id)
 
 
 def reattach(execution_id: str) -> None:

@@ -85,9 +85,12 @@ def until_done(execution: Execution, seconds: float) -> Execution:
     """Like `await_end`, for who has a place already."""
     deadline = time.monotonic() + seconds
     with wakeups.Waiter(execution.topic) as waiter:
-        while direct.one(DONE, [execution.pk, *FINAL]) is None and (left := deadline - time.monotonic()) > 0:
+        waits = direct.one(DONE, [execution.pk, *FINAL]) is None
+        while waits and (left := deadline - time.monotonic()) > 0:
             waiter.wait(min(left, 2.0))
-    return reload(execution)
+            execution = reload(execution)  # when it rings it is mostly the end
+            waits = not execution.done
+    return execution if execution.done else reload(execution)
 
 
 def waited(request: Request, execution_id: str, show: Callable[[Execution], Any]) -> Response:

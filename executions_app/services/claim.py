@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from django.db import transaction
@@ -34,7 +35,7 @@ TAKE = f"""
 """  # noqa: S608
 # All of it where a statement may hold several that change rows. It gives a row where a slot was taken, with a run in it or none.
 CLAIM = f"""
-    WITH slot AS ({lifecycle.CLAIM_SLOT} RETURNING {", ".join(target.SESSION)}),
+    WITH slot AS ({lifecycle.CLAIM_SLOT} AND EXISTS ({WAITING}) RETURNING {", ".join(target.SESSION)}),
     taken AS ({TAKE} AND EXISTS (SELECT 1 FROM slot) RETURNING {", ".join(DRIVEN)})
     SELECT {target.COLUMNS}, {OF_RUN} FROM slot s CROSS JOIN {direct.NO_WAIT} LEFT JOIN taken e ON true
     LEFT JOIN {Container._meta.db_table} c ON c.name = s.container_id
@@ -46,20 +47,23 @@ def anybody_waits(session_id: str) -> bool:
     return direct.one(WAITING, [session_id, str(ExecutionStatus.PENDING)]) is not None
 
 
-def eldest(session_id: str) -> Execution | None:
+def eldest(session_id: str, look: bool = True) -> Execution | None:
     """Take the session's eldest waiting execution for this process if a slot is free: it is `running` then.
 
-    If the database server crashes it may be `pending` again: the executor knows its id then, and does not start it twice. What a driver
-    does not need of it is deferred.
+    Without `look` somebody has just said that one waits. If the database server crashes it may be `pending` again: the executor knows
+    its id then, and does not start it twice. What a driver does not need of it is deferred.
     """
     claim = _at_once if direct.chains() else _step_by_step
-    while anybody_waits(session_id):
+    while not look or anybody_waits(session_id):
+        look = True
         with transaction.atomic():
             row = claim(session_id)
             if row is None:
                 return None
             if (execution := _of_row(row)) is not None:
-                wakeups.publish(execution.topic)
+                transaction.on_commit(
+                    partial(wakeups.publish_soon, execution.topic)
+                )  # most are over before anybody has asked
                 return execution
             transaction.set_rollback(True)  # it was cancelled in this moment; somebody else may wait
     return None
@@ -67,7 +71,8 @@ def eldest(session_id: str) -> Execution | None:
 
 def _at_once(session_id: str) -> Sequence[Any] | None:
     assignments, params = _taking(session_id)
-    return direct.one(CLAIM.format(changes=assignments), [*lifecycle.claim_params(session_id), *params])
+    slot = [*lifecycle.claim_params(session_id), session_id, str(ExecutionStatus.PENDING)]
+    return direct.one(CLAIM.format(changes=assignments), [*slot, *params])
 
 
 def _step_by_step(session_id: str) -> Sequence[Any] | None:
