@@ -16,6 +16,7 @@ from runtime.signals import container_died
 
 log = structlog.get_logger(__name__)
 UP = (ContainerStatus.RUNNING, ContainerStatus.WARM)
+LISTENS = 3
 
 
 def reconcile(node: Node) -> None:
@@ -55,9 +56,12 @@ def _remove_orphan(node: Node, driver: Driver, name: str) -> None:
 
 
 def lose_silent(node: Node) -> None:
-    """Of a node whose engine is gone: what does not answer any more is lost. Sandboxes that do answer outlive their engine."""
+    """Of a node whose engine is gone: what does not answer any more is lost. Sandboxes that do answer outlive their engine.
+
+    One that is dead refuses at once; one that is only busy gets half a second a time to answer.
+    """
     for container in Container.objects.filter(node=node, status__in=UP):
-        if containers.answers(container):
+        if any(containers.answers(container) for _ in range(LISTENS)):
             continue
         with transaction.atomic():
             if container.move(ContainerStatus.LOST, detail=f"The node {node.pk} is gone", ended_at=Now()):

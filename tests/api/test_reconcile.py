@@ -19,7 +19,7 @@ from runtime.drivers.fake import FakeDriver
 from runtime.drivers.state import StateFolder
 from runtime.drivers.types import SandboxSpec
 from runtime.models import Container, ContainerStatus, Node
-from runtime.services import nodes, pool, reconciler
+from runtime.services import containers, nodes, pool, reconciler
 from runtime.services.exclusive import only_one
 from sandbox_platform.queue import Queue, depth
 from sessions_app.models import Session, SessionStatus
@@ -144,6 +144,17 @@ def test_a_fault_with_one_node_does_not_keep_the_others(
     monkeypatch.setattr(nodes, "probe", broken)
     tasks.reconcile()
     assert ("list", "") in engine.calls
+
+
+@pytest.mark.parametrize(("answers", "after"), [([False, False, True], "running"), ([False] * 9, "lost")])
+def test_one_that_is_slow_to_answer_while_its_engine_is_gone_is_not_lost(
+    node: Node, monkeypatch: pytest.MonkeyPatch, answers: list[bool], after: str
+) -> None:
+    container = ContainerFactory(node=node)
+    monkeypatch.setattr(containers, "answers", lambda container: answers.pop(0))
+    reconciler.lose_silent(node)
+    container.refresh_from_db()
+    assert container.status == after
 
 
 def test_a_node_that_failed_a_probe_is_not_asked_for_sandboxes(engine: FakeDriver, node: Node) -> None:
