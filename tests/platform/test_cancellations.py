@@ -139,6 +139,7 @@ def test_the_end_of_a_session_is_told_to_its_runs_again_and_again(make: Callable
     Session.objects.update(ended_at="2026-01-06T10:00:00Z")
     sweep.cancel_again()
     eventually(lambda: executor.asked == [f"POST {execution.pk}/cancel"])
+    eventually(lambda: not loop()._cancelling)  # its answer has been read, too: one is under way at a time
     sweep.end_leftovers()
     eventually(lambda: len(executor.asked) == 2)
     assert ended(execution) == "Sandbox.SessionEnded"
