@@ -191,8 +191,12 @@ def _node(entry: dict[str, Any]) -> dict[str, Any]:
 
 def _promised(part: str, there: float, overcommit: float, unit: str) -> str:
     """Of what may be promised, which is more than there is where a node is overcommitted."""
-    beyond = f" ({there:.3g} there)" if overcommit != 1 else ""
-    return f"{part} of {there * overcommit:.3g} {unit} promised{beyond}"
+    beyond = f" ({_short(there)} there)" if overcommit != 1 else ""
+    return f"{part} of {_short(there * overcommit)} {unit} promised{beyond}"
+
+
+def _short(number: float) -> str:
+    return f"{number:.3g}" if number < 1000 else f"{number:.0f}"
 
 
 def _share(part: float, whole: float) -> int:

@@ -55,6 +55,9 @@ def test_a_node_shows_what_is_promised_of_each_resource(admin):
     assert entry["cores"] == "2 of 16 cores promised (2 there)"
     assert (entry["memory_words"], entry["memory_share"]) == ("1.0 of 24 GiB of memory promised", 4)
     assert (entry["disk_words"], entry["disk_share"]) == ("100.0 of 400 GiB of disk promised (200 there)", 25)
+    Node.objects.update(disk_overcommit=10.0)
+    (entry,) = admin.get("/admin/").context["nodes"]
+    assert entry["disk_words"] == "100.0 of 2000 GiB of disk promised (200 there)"
 
 
 def test_every_number_leads_to_its_rows(admin):
