@@ -61,9 +61,8 @@ def eldest(session_id: str, look: bool = True) -> Execution | None:
             if row is None:
                 return None
             if (execution := _of_row(row)) is not None:
-                transaction.on_commit(
-                    partial(wakeups.publish_soon, execution.topic)
-                )  # most are over before anybody has asked
+                # Not at once: most are over before anybody has asked.
+                transaction.on_commit(partial(wakeups.publish_soon, execution.topic))
                 return execution
             transaction.set_rollback(True)  # it was cancelled in this moment; somebody else may wait
     return None

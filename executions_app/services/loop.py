@@ -145,9 +145,8 @@ class DriveLoop:
         try:
             await self._forget(execution, execution.run_id)
         except ExecutorError as error:
-            log.debug(
-                "not_acknowledged", execution=execution.pk, error=str(error)
-            )  # until the executor is full, see `_free`
+            # It may wait until the executor is full: see `_free`.
+            log.debug("not_acknowledged", execution=execution.pk, error=str(error))
 
     async def _free(self, execution: Execution) -> None:
         """Its executor holds too many results: acknowledge again what has been stored of the session. An acknowledgement may get lost."""
