@@ -142,4 +142,9 @@ class Execution(StateModel):
     @property
     def topic(self) -> str:
         """What wakes those who wait for the end."""
-        return f"execution:{self.pk}"
+        return topic_of(self.pk)
+
+
+def topic_of(pk: str) -> str:
+    """Of the execution of that id, whether there is one or not."""
+    return f"execution:{pk}"

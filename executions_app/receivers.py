@@ -1,13 +1,16 @@
-"""What executions do when a session has news. Called inside the transaction of the change."""
+"""What executions do when a session has news (called inside the transaction of the change), and when a worker is there."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from django.dispatch import receiver
+from django_q.conf import Conf
+from django_q.signals import post_spawn
 
+from executions_app import tasks
 from executions_app.models import Execution, ExecutionStatus
-from executions_app.services import finish, sweep
+from executions_app.services import doorbell, finish, sweep
 from sandbox_platform.queue import Queue, enqueue
 from sessions_app.signals import session_closing, session_ended, session_purged, session_running
 
@@ -16,7 +19,7 @@ from sessions_app.signals import session_closing, session_ended, session_purged,
 def dispatch_those_waiting(sender: Any, session_id: str, **kwargs: Any) -> None:
     """Whoever submitted before the sandbox was up has not to sleep."""
     if Execution.objects.filter(session_id=session_id, status=ExecutionStatus.PENDING).exists():
-        enqueue(Queue.RUNS, "executions_app.tasks.dispatch", session_id)
+        doorbell.ring(session_id)
 
 
 @receiver(session_closing)
@@ -31,6 +34,13 @@ def end_all(sender: Any, session_id: str, **kwargs: Any) -> None:
     sweep.end_with_session(session_id)
     if Execution.objects.filter(session_id=session_id, status=ExecutionStatus.RUNNING).exists():
         enqueue(Queue.RUNS, "executions_app.tasks.cancel_all", session_id)
+
+
+@receiver(post_spawn)
+def answer_the_door(**kwargs: Any) -> None:
+    """In each process of django-q2 that works on runs, once it is there."""
+    if Conf.CLUSTER_NAME == Queue.RUNS:
+        doorbell.follow(tasks.dispatch)
 
 
 @receiver(session_purged)

@@ -11,9 +11,9 @@ from executions_app.services.loop import loop
 log = structlog.get_logger(__name__)
 
 
-def dispatch(session_id: str) -> None:
-    """Start what waits in the session, in order, as far as slots are free."""
-    execution = claim.eldest(session_id, look=False)
+def dispatch(session_id: str, task: int | None = None) -> None:
+    """Start what waits in the session, in order, as far as slots are free. `task`: the queue's row that asks for it, if it is there."""
+    execution = claim.eldest(session_id, look=False, task=task)
     while execution is not None:
         loop().submit(execution)
         execution = claim.eldest(session_id)

@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from executions_app.models import FINAL, Execution, ExecutionStatus
+from executions_app.models import FINAL, Execution, ExecutionStatus, topic_of
 from executions_app.serializers import (
     ExecutionIn,
     ExecutionItem,
@@ -23,11 +23,11 @@ from executions_app.serializers import (
     StatusOut,
     Submitted,
 )
-from executions_app.services import submit, target
+from executions_app.services import reading, submit, target
 from executions_app.services.events import Position, Reader
 from executions_app.services.here import drive_here
 from executions_app.services.result import all_of, result_of
-from sandbox_platform import direct, idempotency, pagination, wakeups
+from sandbox_platform import idempotency, pagination, wakeups
 from sandbox_platform.auth import key_of
 from sandbox_platform.errors import ApiError, invalid
 from sandbox_platform.middleware import request_id_of
@@ -39,7 +39,6 @@ from sessions_app import views as sessions
 from sessions_app.models import Session
 from sessions_app.services import lifecycle
 
-DONE = f"SELECT 1 FROM {Execution._meta.db_table} WHERE id = %s AND status IN ({', '.join(['%s'] * len(FINAL))})"  # noqa: S608
 # With `Prefer: wait` it may be the finished result.
 EXECUTE_ANSWER = PolymorphicProxySerializer("ExecuteAnswer", [Submitted, ResultOut], resource_type_field_name=None)
 HELLO = (
@@ -55,48 +54,45 @@ SUBMITTED_EXAMPLE = {
 }
 
 
-def find(request: Request, execution_id: str) -> Execution:
+def find(request: Request, execution_id: str, names: tuple[str, ...] = reading.OUTCOME) -> Execution:
     """The caller's execution, or 404. Counts as activity of its session."""
-    mine = Execution.objects.select_related("session").filter(project=key_of(request).project)
-    try:
-        execution = mine.get(pk=execution_id.replace("\0", "\ufffd"))
-    except Execution.DoesNotExist:
-        raise ApiError("ExecutionNotFound", f"Execution '{execution_id[:100]}' does not exist") from None
+    execution = reading.find(key_of(request).project.pk, execution_id, names)
+    if execution is None:
+        raise _not_found(execution_id)
     lifecycle.touch(execution.session)
     return execution
 
 
 def reload(execution: Execution) -> Execution:
-    """The row as it is now; of its session, what is known."""
-    fresh = Execution.objects.get(pk=execution.pk)
-    fresh.session = execution.session
+    """What became of it; 404 if it was deleted meanwhile."""
+    fresh = reading.again(execution)
+    if fresh is None:
+        raise _not_found(execution.pk)
     return fresh
 
 
-def await_end(execution: Execution, seconds: float) -> Execution:
-    """Wait for the end, `seconds` at the most and only where there is a place to wait. The row as it is then."""
-    if execution.done or seconds <= 0:
-        return execution
-    with waiting_place() as place:
-        return until_done(execution, seconds) if place else execution
+def _not_found(execution_id: str) -> ApiError:
+    return ApiError("ExecutionNotFound", f"Execution '{execution_id[:100]}' does not exist")
 
 
-def until_done(execution: Execution, seconds: float) -> Execution:
-    """Like `await_end`, for who has a place already."""
+def until_done(execution: Execution, waiter: wakeups.Waiter, seconds: float) -> Execution:
+    """Wait for the end, `seconds` at the most, by a waiter that was there before `execution` was read. The row as it is then."""
     deadline = time.monotonic() + seconds
-    with wakeups.Waiter(execution.topic) as waiter:
-        waits = direct.one(DONE, [execution.pk, *FINAL]) is None
-        while waits and (left := deadline - time.monotonic()) > 0:
-            waiter.wait(min(left, 2.0))
-            execution = reload(execution)  # when it rings it is mostly the end
-            waits = not execution.done
-    return execution if execution.done else reload(execution)
+    while not execution.done and (left := deadline - time.monotonic()) > 0:
+        waiter.wait(min(left, 2.0))
+        execution = reload(execution)  # when it rings it is mostly the end
+    return execution
 
 
 def waited(request: Request, execution_id: str, show: Callable[[Execution], Any]) -> Response:
     """The answer of a resource that takes `?wait=N`."""
     query = pagination.known_only(request, "wait")
-    execution = await_end(find(request, execution_id), pagination.integer(query, "wait", 0, 0, MAXIMUM))
+    seconds = pagination.integer(query, "wait", 0, 0, MAXIMUM)
+    with wakeups.Waiter(topic_of(execution_id)) as waiter:
+        execution = find(request, execution_id)
+        if seconds and not execution.done:
+            with waiting_place() as place:
+                execution = until_done(execution, waiter, seconds if place else 0)
     headers = {} if execution.done or "wait" not in query else {"Retry-After": retry_after()}
     return Response(show(execution), headers=headers)
 
@@ -115,13 +111,16 @@ class ExecuteView(APIView):
         """200; with `Prefer: wait=N`, the result where it is there in time."""
         wait = wait_seconds(request)
         values = ExecutionIn.read(request.data)
-        if wait is not None:
+        if wait:
             with waiting_place() as place:
-                return self._submit_and_wait(request, session_id, values, wait if place else 0)
+                if place:
+                    return self._submit_and_wait(request, session_id, values, wait)
         session = self._session(request, session_id, values["language"])
+        come_back = {} if wait is None else {"Retry-After": retry_after()}
         if idempotency.asked(request):
-            return idempotency.once(request, lambda: self._submit(request, session, values, False)[1])
-        return Response(Submitted(submit.submit_alone(session, values, request_id_of(request))).data)
+            return idempotency.once(request, lambda: self._submit(request, session, values, False, come_back)[1])
+        execution = submit.submit_alone(session, values, request_id_of(request))
+        return Response(Submitted(execution).data, headers=come_back)
 
     def _session(self, request: Request, session_id: str, language: str) -> Session:
         found = target.find(key_of(request).project.pk, session_id)
@@ -140,21 +139,21 @@ class ExecuteView(APIView):
         return session
 
     def _submit(
-        self, request: Request, session: Session, values: dict[str, Any], drive_here: bool
+        self, request: Request, session: Session, values: dict[str, Any], drive_here: bool, headers: dict[str, str]
     ) -> tuple[Execution, Response]:
         execution = submit.submit(session, values, request_id_of(request), drive_here)
-        return execution, Response(Submitted(execution).data)
+        return execution, Response(Submitted(execution).data, headers=headers)
 
     def _submit_and_wait(self, request: Request, session_id: str, values: dict[str, Any], wait: int) -> Response:
         execution = None
-        if wait > 0 and not idempotency.asked(request):
+        if not idempotency.asked(request):
             execution = submit.submit_here(key_of(request).project.pk, session_id, values, request_id_of(request))
         if execution is None:
             session = self._session(request, session_id, values["language"])
             made: list[Execution] = []
 
             def act() -> Response:
-                execution, response = self._submit(request, session, values, drive_here=wait > 0)
+                execution, response = self._submit(request, session, values, True, {})
                 made.append(execution)
                 return response
 
@@ -165,8 +164,9 @@ class ExecuteView(APIView):
         if execution.status == ExecutionStatus.RUNNING:
             if not drive_here(execution, wait):
                 execution = reload(execution)
-        elif wait > 0:
-            execution = until_done(execution, wait)
+        else:
+            with wakeups.Waiter(execution.topic) as waiter:
+                execution = until_done(reload(execution), waiter, wait)
         if execution.status in FINAL:
             response = Response(result_of(execution), headers={"Preference-Applied": f"wait={wait}"})
             return idempotency.amend(request, response)
@@ -206,7 +206,7 @@ class ExecutionView(APIView):
     )
     def get(self, request: Request, execution_id: str) -> Response:
         """All of it: what was submitted, how it stands, and what it came to (before the end, as in /result)."""
-        return Response(all_of(find(request, execution_id)))
+        return Response(all_of(find(request, execution_id, reading.ALL)))
 
 
 class StatusView(APIView):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 import re
 from typing import Any, cast
 
@@ -53,7 +52,7 @@ class BearerAuthentication(BaseAuthentication):
         if row is None:
             return None
         *of_key, project_id, project_name, scopes, stale = row
-        key = direct.partial(ApiKey, {**dict(zip(KEY, of_key, strict=True)), "scopes": json.loads(scopes)})
+        key = direct.partial(ApiKey, {**dict(zip(KEY, of_key, strict=True)), "scopes": scopes})
         key.project = direct.partial(Project, {"id": project_id, "name": project_name})
         if not key.matches(token):
             return None

@@ -27,6 +27,7 @@ from psycopg import sql
 log = structlog.get_logger(__name__)
 CHANNEL = "sandbox_wakeups"
 RING = "pg_notify(%s, %s)"
+RING_WITH_ID = "pg_notify(%s, concat(%s::text, id))"
 RING_ALL = "SELECT pg_notify(channel, topic) FROM unnest(%s::text[], %s::text[]) AS rung(channel, topic)"
 # Seconds between looks of a listener whether it is wanted still, and whether the other side is there.
 LOOK = 5.0

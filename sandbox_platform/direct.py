@@ -89,6 +89,22 @@ def _changes(model: type[models.Model], names: tuple[str, ...]) -> str:
 
 
 def partial(model: type[Row], values: Mapping[str, Any]) -> Row:
-    """An instance as if it had been read with `only(*values)`: by attribute names, its other fields deferred."""
-    known = [field.attname for field in model._meta.concrete_fields if field.attname in values]
-    return model.from_db(connection.alias, known, [values[name] for name in known])
+    """An instance as if it had been read with `only(*values)`: by attribute names, as the driver gives them; other fields are deferred."""
+    known, found = _known(model, tuple(values)), []
+    for field, converters in known:
+        value = values[field.attname]
+        for convert in converters:
+            value = convert(value, field.cached_col, connection)
+        found.append(value)
+    return model.from_db(connection.alias, [field.attname for field, _ in known], found)
+
+
+@lru_cache(maxsize=64)
+def _known(model: type[models.Model], names: tuple[str, ...]) -> list[tuple[Any, list[Any]]]:
+    """The fields of those names, in the model's order, each with what makes its value of a column's: the database's part and its own."""
+    of_database = connection.ops.get_db_converters
+    fields = [field for field in model._meta.concrete_fields if field.attname in names]
+    return [
+        (field, [*of_database(field.cached_col), *field.get_db_converters(connection)])  # type: ignore[attr-defined]
+        for field in fields
+    ]

@@ -11,10 +11,11 @@ import queue
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from functools import cached_property
 
 import structlog
-from django.db import close_old_connections
+from django.db import close_old_connections, connections
 
 from sandbox_platform.bells import Bell, Notify, bells, kind_of
 
@@ -55,6 +56,16 @@ def publish_soon(topic: str) -> None:
     _exchange().later.put(topic)
 
 
+def follow(kind: str, heard: Callable[[str], None]) -> Callable[[], None]:
+    """Have `heard(topic)` called for each ring of that kind from now on, one after the other, by the thread that listens for it.
+
+    Gives what ends that. While a bell is broken its rings are lost: look at the rows now and then.
+    """
+    followers = _exchange().listen(f"{kind}:").followers
+    followers.append(heard)
+    return lambda: followers.remove(heard)
+
+
 def rides() -> bool:
     """Whether a wake-up can travel in a statement of the caller's own, as `bells.RING` with the topic's channel and the topic."""
     return isinstance(_exchange().bells[0], Notify)
@@ -90,6 +101,7 @@ class Listener:
     def __init__(self, kind: str, heard: list[Bell]) -> None:
         self.kind = kind
         self.waiters: dict[str, set[Waiter]] = defaultdict(set)
+        self.followers: list[Callable[[str], None]] = []
         self.lock = threading.Lock()
         self.stop = threading.Event()
         self.broken: set[str] = set()  # by the names of their classes
@@ -115,6 +127,11 @@ class Listener:
         with self.lock:
             for waiter in self.waiters.get(topic, ()):
                 waiter.event.set()
+        for heard in self.followers:
+            try:
+                heard(topic)
+            except Exception:
+                log.exception("wakeup_not_followed", topic=topic)
 
     def _wake_all(self) -> None:
         """What was said meanwhile is lost: let everybody look."""
@@ -142,6 +159,7 @@ class Listener:
                 self.broken.add(name)
             tried.set()
             self._wake_all()
+            connections.close_all()  # of followers
             self.stop.wait(TRY_AGAIN)
 
 

@@ -11,7 +11,9 @@ from django.db import connections
 from django_q.brokers import get_broker
 from django_q.signing import SignedPackage
 
+from executions_app import tasks
 from executions_app.management.commands.ticker import tick
+from executions_app.services import doorbell
 from sandbox_platform import processes, wakeups
 from sandbox_platform.queue import Queue, call
 
@@ -59,9 +61,11 @@ def running(lifecycle: int = 2, ticking: bool = True) -> Iterator[None]:
         threads.append(threading.Thread(target=clock, daemon=True))
     for thread in threads:
         thread.start()
+    leave = doorbell.follow(tasks.dispatch)
     try:
         yield
     finally:
+        leave()
         stop.set()
         deadline = time.monotonic() + 15
         while any(thread.is_alive() for thread in threads) and time.monotonic() < deadline:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
+from django_q.models import OrmQ
 
 from executions_app.models import Execution, ExecutionStatus
-from executions_app.services import target
+from executions_app.services import reading, target
 from executions_app.services.statements import TABLE, WAITING
 from runtime.models import Container
 from sandbox_platform import direct, processes, wakeups
@@ -22,22 +21,20 @@ DRIVEN = (
     *("id", "number", "project_id", "session_id", "status", "language", "code", "event", "stdin", "args", "env_sealed"),
     *("working_directory", "timeout", "retry_lost", "request_id", "attempt", "takeovers"),
 )
-OF_RUN = ", ".join(f"e.{name}" for name in DRIVEN)
-LOAD = f"""
-    SELECT {target.COLUMNS}, {OF_RUN} FROM {TABLE} e
-    JOIN {Session._meta.db_table} s ON s.id = e.session_id LEFT JOIN {Container._meta.db_table} c ON c.name = s.container_id
-    WHERE e.id = %s
-"""  # noqa: S608
-# The session's row is locked by then: no two claim at a time. But one that is found may be cancelled meanwhile: its state is asked twice.
+OF_RUN = ", ".join(DRIVEN)
+# Its session's row is locked by then: no two claim at a time. But one that is found may be cancelled meanwhile: its state is asked twice.
 TAKE = f"""
     UPDATE {TABLE} SET {{changes}} WHERE status = %s AND id = (
         SELECT id FROM {TABLE} WHERE session_id = %s AND status = %s ORDER BY number LIMIT 1)
 """  # noqa: S608
-# All of it where a statement may hold several that change rows. It gives a row where a slot was taken, with a run in it or none.
+# All of it where a statement may hold several that change rows. A row where the session has a place free, with a run in it or none.
 CLAIM = f"""
-    WITH slot AS ({lifecycle.CLAIM_SLOT} AND EXISTS ({WAITING}) RETURNING {", ".join(target.SESSION)}),
-    taken AS ({TAKE} AND EXISTS (SELECT 1 FROM slot) RETURNING {", ".join(DRIVEN)})
-    SELECT {target.COLUMNS}, {OF_RUN} FROM slot s CROSS JOIN {direct.NO_WAIT} LEFT JOIN taken e ON true
+    WITH heard AS (DELETE FROM {OrmQ._meta.db_table} WHERE id = %s),
+    place AS (SELECT id FROM {Session._meta.db_table} WHERE {lifecycle.HAS_SLOT} FOR UPDATE),
+    taken AS ({TAKE} AND EXISTS (SELECT 1 FROM place) RETURNING {OF_RUN}),
+    slot AS ({lifecycle.FILL_SLOT} WHERE id = %s AND EXISTS (SELECT 1 FROM taken) RETURNING {", ".join(target.SESSION)})
+    SELECT {target.COLUMNS}, {", ".join(f"e.{name}" for name in DRIVEN)}
+    FROM place CROSS JOIN {direct.NO_WAIT} LEFT JOIN (taken e CROSS JOIN slot s) ON true
     LEFT JOIN {Container._meta.db_table} c ON c.name = s.container_id
 """  # noqa: S608
 
@@ -47,39 +44,44 @@ def anybody_waits(session_id: str) -> bool:
     return direct.one(WAITING, [session_id, str(ExecutionStatus.PENDING)]) is not None
 
 
-def eldest(session_id: str, look: bool = True) -> Execution | None:
+def eldest(session_id: str, look: bool = True, task: int | None = None) -> Execution | None:
     """Take the session's eldest waiting execution for this process if a slot is free: it is `running` then.
 
-    Without `look` somebody has just said that one waits. If the database server crashes it may be `pending` again: the executor knows
-    its id then, and does not start it twice. What a driver does not need of it is deferred.
+    Without `look` somebody has just said that one waits: the queue's row `task`, which is done with. If the database server crashes it
+    may be `pending` again: the executor knows its id then, and does not start it twice. What a driver does not need of it is deferred.
     """
-    claim = _at_once if direct.chains() else _step_by_step
     while not look or anybody_waits(session_id):
         look = True
-        with transaction.atomic():
-            row = claim(session_id)
-            if row is None:
-                return None
-            if (execution := _of_row(row)) is not None:
-                # Not at once: most are over before anybody has asked.
-                transaction.on_commit(partial(wakeups.publish_soon, execution.topic))
-                return execution
-            transaction.set_rollback(True)  # it was cancelled in this moment; somebody else may wait
+        row = (_at_once if direct.chains() else _step_by_step)(session_id, task)
+        if row is None:
+            return None
+        if (execution := _of_row(row)) is not None:
+            # Not at once: most are over before anybody has asked.
+            wakeups.publish_soon(execution.topic)
+            return execution
+        # It was cancelled in this moment; somebody else may wait.
     return None
 
 
-def _at_once(session_id: str) -> Sequence[Any] | None:
+def _at_once(session_id: str, task: int | None) -> Sequence[Any] | None:
     assignments, params = _taking(session_id)
-    slot = [*lifecycle.claim_params(session_id), session_id, str(ExecutionStatus.PENDING)]
-    return direct.one(CLAIM.format(changes=assignments), [*slot, *params])
+    return direct.one(
+        CLAIM.format(changes=assignments), [task, *lifecycle.claim_params(session_id), *params, session_id]
+    )
 
 
-def _step_by_step(session_id: str) -> Sequence[Any] | None:
-    if not lifecycle.claim_slot(session_id):
-        return None
-    assignments, params = _taking(session_id)
-    taken = direct.one(f"{TAKE.format(changes=assignments)} RETURNING id", params)
-    return (taken and direct.one(LOAD, taken)) or ()
+def _step_by_step(session_id: str, task: int | None) -> Sequence[Any] | None:
+    with transaction.atomic():
+        if task is not None:
+            OrmQ.objects.filter(pk=task).delete()
+        if not lifecycle.claim_slot(session_id):
+            return None
+        assignments, params = _taking(session_id)
+        taken = direct.one(f"{TAKE.format(changes=assignments)} RETURNING id", params)
+        if taken is None:
+            transaction.set_rollback(True)
+            return ()
+        return direct.one(f"{reading.with_target(DRIVEN)} WHERE e.id = %s", taken)
 
 
 def _taking(session_id: str) -> tuple[str, list[Any]]:
@@ -95,6 +97,5 @@ def _of_row(row: Sequence[Any]) -> Execution | None:
     if known["id"] is None:
         return None
     execution = direct.partial(Execution, known)
-    execution.args = json.loads(execution.args)
     execution.session = target.of_row(row)
     return execution

@@ -10,12 +10,11 @@ from django.db import transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from executions_app.models import FINAL, Execution, ExecutionStatus
-from executions_app.services import statements
+from executions_app.models import FINAL, Execution, ExecutionStatus, topic_of
+from executions_app.services import doorbell, statements
 from executions_app.services.ending import Ending
 from executions_app.services.statements import After
 from sandbox_platform import direct, metrics, wakeups
-from sandbox_platform.queue import Queue, enqueue
 from sessions_app.models import Owed, Session, SessionStatus
 from sessions_app.services import debts, lifecycle
 
@@ -61,7 +60,7 @@ def _follow_up(execution: Execution, after: After, wake: Callable[[str], None]) 
     if after.freed.closing:
         lifecycle.end_if_done(execution.session_id)
     if after.waiting:
-        enqueue(Queue.RUNS, "executions_app.tasks.dispatch", execution.session_id)
+        doorbell.ring(execution.session_id)
     if not after.rung:
         wake(execution.topic)
     if after.freed.status != SessionStatus.RUNNING:  # somebody gives back what it held, and waits for its runs
@@ -98,5 +97,5 @@ def finish_pending(pk: str, end: Ending) -> bool:
         pending = Execution.objects.filter(pk=pk, status=ExecutionStatus.PENDING)
         if not pending.move(end.status, completed_at=Now(), **end.values):
             return False
-        wakeups.publish(f"execution:{pk}")
+        wakeups.publish(topic_of(pk))
     return True

@@ -82,7 +82,7 @@ class DriveLoop:
 
     async def _follow(self, execution: Execution, again: bool) -> Ending | None:
         socket = drive.socket_of(execution)
-        request = await self._ask(drive.request_of, execution)
+        request = drive.request_of(execution)
         over = await self._ask(drive.over_as, execution) if again else ""
         if over is None:
             return None

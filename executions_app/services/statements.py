@@ -7,16 +7,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from django.db import connection
-from django.utils import timezone
-from django_q.models import OrmQ
-
 from executions_app.models import Execution, ExecutionStatus
-from executions_app.services import target
+from executions_app.services import doorbell, target
 from runtime.models import Container
 from sandbox_platform import direct, wakeups
 from sandbox_platform.bells import RING, channel_of
-from sandbox_platform.queue import Queue, package, topic_of
 from sessions_app.models import Session, SessionStatus
 from sessions_app.services import lifecycle
 from templates_app.models import Template
@@ -38,8 +33,8 @@ QUEUE = f"""
     ),
     room AS (SELECT count(*) < %s AS there FROM (SELECT 1 FROM {TABLE} WHERE status = %s LIMIT %s) AS pending),
     made AS (INSERT INTO {{columns}} SELECT {{values}} FROM live CROSS JOIN room WHERE room.there RETURNING 1),
-    task AS (INSERT INTO {OrmQ._meta.db_table} (key, payload, lock) SELECT %s, %s, %s FROM made RETURNING 1)
-    SELECT EXISTS(SELECT 1 FROM live), room.there, (SELECT {{ring}} FROM task) FROM room
+    task AS ({doorbell.TASK} FROM made RETURNING id)
+    SELECT EXISTS(SELECT 1 FROM live), room.there, (SELECT id FROM task), (SELECT {{ring}} FROM task) FROM room
 """  # noqa: S608
 STORE = f"""
     WITH done AS (UPDATE {TABLE} SET {{changes}} WHERE id = %s AND status = %s RETURNING 1),
@@ -79,17 +74,16 @@ def start(execution: Execution) -> bool:
 
 
 def queue(execution: Execution, most: int) -> Admitted:
-    """Insert it as pending, with the task that starts it, where fewer than `most` are waiting in all."""
+    """Insert it as pending, with the task that starts it, where fewer than `most` are waiting in all; and ring its doorbell."""
     columns, params = direct.columns_of(execution)
-    ring, rung = _ring(topic_of(Queue.RUNS))
-    now = connection.ops.adapt_datetimefield_value(timezone.now())
+    ring, rung = doorbell.words(execution.session_id)
     pending = str(ExecutionStatus.PENDING)
     row = direct.one(
         QUEUE.format(columns=columns, values=_holes(params), ring=ring),
         [
             *(execution.session_id, str(SessionStatus.CREATING), str(SessionStatus.RUNNING)),
             *(most, pending, most, *params),
-            *(str(Queue.RUNS), package(Queue.RUNS, "executions_app.tasks.dispatch", execution.session_id), now, *rung),
+            *(*doorbell.task_params(execution.session_id), *rung),
         ],
     )
     assert row is not None
@@ -97,7 +91,7 @@ def queue(execution: Execution, most: int) -> Admitted:
     if all(admitted):
         direct.inserted(execution)
         if not rung:
-            wakeups.publish(topic_of(Queue.RUNS))
+            doorbell.publish(execution.session_id, row[2])
     return admitted
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from typing import Any
 
 from django.conf import settings
@@ -12,7 +13,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from executions_app.models import Execution, ExecutionStatus
-from executions_app.services import ending, finish, statements
+from executions_app.services import doorbell, ending, finish, statements
 from sandbox_platform import crypto, direct, processes
 from sandbox_platform.errors import ApiError
 from sandbox_platform.queue import Queue, enqueue
@@ -27,13 +28,16 @@ def submit(session: Session, values: dict[str, Any], request_id: str, drive_here
     the caller must then drive it. Otherwise it is `pending`, and a worker is told.
     """
     at_once = drive_here and lifecycle.take_slot(session.pk)
-    if not at_once:
-        _admit(session)
     execution = _new(session.project_id, session.pk, values, request_id, at_once)
     execution.session = session
-    direct.insert(execution)
-    if not at_once:
-        enqueue(Queue.RUNS, "executions_app.tasks.dispatch", session.pk)
+    if at_once:
+        direct.insert(execution)
+    elif direct.chains():
+        _queue(execution)
+    else:
+        _admit(session)
+        direct.insert(execution)
+        doorbell.ring(session.pk)
     return execution
 
 
@@ -52,17 +56,8 @@ def submit_here(project_id: int, session_id: str, values: dict[str, Any], reques
 
 def submit_alone(session: Session, values: dict[str, Any], request_id: str) -> Execution:
     """What `submit` does without `drive_here`, outside of a transaction."""
-    if not direct.chains():
-        with transaction.atomic():
-            return submit(session, values, request_id, False)
-    execution = _new(session.project_id, session.pk, values, request_id, False)
-    execution.session = session
-    admitted = statements.queue(execution, settings.MAX_PENDING_EXECUTIONS)
-    if not admitted.live:
-        raise _ended(session)
-    if not admitted.room:
-        raise _full()
-    return execution
+    with nullcontext() if direct.chains() else transaction.atomic():
+        return submit(session, values, request_id, False)
 
 
 def _new(project_id: int, session_id: str, values: dict[str, Any], request_id: str, running: bool) -> Execution:
@@ -85,6 +80,15 @@ def _new(project_id: int, session_id: str, values: dict[str, Any], request_id: s
         created_at=now,
         **state,
     )
+
+
+def _queue(execution: Execution) -> None:
+    """By one statement."""
+    admitted = statements.queue(execution, settings.MAX_PENDING_EXECUTIONS)
+    if not admitted.live:
+        raise _ended(execution.session)
+    if not admitted.room:
+        raise _full()
 
 
 def _admit(session: Session) -> None:

@@ -11,7 +11,7 @@ from sandbox_platform import direct
 from sessions_app.models import Session
 from templates_app.models import Template
 
-SESSION = ("id", "project_id", "template_id", "container_id", "status", "closing", "env_sealed")
+SESSION = ("id", "project_id", "template_id", "container_id", "status", "closing", "env_sealed", "last_activity_at")
 CONTAINER = ("name", "ref", "socket")
 COLUMNS = ", ".join([*(f"s.{name}" for name in SESSION), *(f"c.{name}" for name in CONTAINER)])
 QUERY = f"""

@@ -292,7 +292,7 @@ def claim_slot(session_id: str) -> bool:
 
 
 def claim_params(session_id: str) -> list[Any]:
-    """Of CLAIM_SLOT."""
+    """Of HAS_SLOT."""
     return [session_id, str(SessionStatus.RUNNING)]
 
 
@@ -307,10 +307,9 @@ def free_slot(session_id: str) -> Freed:
 
 
 # The statements that every run makes. The executions' table is named rather than imported: it lies above this app.
-CLAIM_SLOT = f"""
-    UPDATE {Session._meta.db_table} SET active_runs = active_runs + 1, last_activity_at = {direct.NOW}
-    WHERE id = %s AND status = %s AND closing = '' AND active_runs < max_concurrency AND expires_at > {direct.NOW}
-"""  # noqa: S608
+HAS_SLOT = f"id = %s AND status = %s AND closing = '' AND active_runs < max_concurrency AND expires_at > {direct.NOW}"
+FILL_SLOT = f"UPDATE {Session._meta.db_table} SET active_runs = active_runs + 1, last_activity_at = {direct.NOW}"  # noqa: S608
+CLAIM_SLOT = f"{FILL_SLOT} WHERE {HAS_SLOT}"
 TAKE_SLOT = f"""
     {CLAIM_SLOT} AND NOT EXISTS (
         SELECT 1 FROM executions_app_execution e WHERE e.session_id = {Session._meta.db_table}.id AND e.status = %s)

@@ -54,6 +54,27 @@ def test_one_that_is_done_does_not_wait(api: Api) -> None:
     assert "Retry-After" not in answer.headers
 
 
+def test_one_that_is_deleted_meanwhile_is_404(transactional_db: None) -> None:
+    NodeFactory()
+    api = Api()
+    execution = ExecutionFactory(session__project=api.project, session__status="running", status="running")
+    answers: list = []
+
+    def ask() -> None:
+        try:
+            answers.append(api.get(f"/executions/{execution.pk}/status?wait=60"))
+        finally:
+            connections.close_all()
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    eventually(lambda: wakeups._exchange().listen(execution.topic).waiters.get(execution.topic))
+    execution.delete()
+    wakeups.publish(execution.topic)
+    asking.join(10)
+    error_of(answers[0], 404, "ExecutionNotFound")
+
+
 def test_others_hear_of_an_end_whose_driver_answers_first(transactional_db: None) -> None:
     NodeFactory()
     api = Api()

@@ -56,9 +56,10 @@ def test_a_claim_whose_answer_is_lost(sandbox: Executor, wire: cut.Wire) -> None
     session_id = sandbox.session()
     waiting = ExecutionFactory(session=Session.objects.get(pk=session_id))
     processes.own_id()
-    wire.cut_behind(b"COMMIT")
+    wire.cut_behind(b"WITH heard")
     with pytest.raises(OperationalError):
         claim.eldest(session_id)
+    connection.close()  # as before the next task
     assert Execution.objects.get(pk=waiting.pk).status == "running"
     goes_on(waiting.pk)
 
