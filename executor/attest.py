@@ -7,10 +7,13 @@ import re
 import socket
 from typing import Any
 
+from executor import procfs
+from executor.apart import is_apart
+
 
 def attest(user_uid: int) -> dict[str, Any]:
-    with open("/proc/self/status") as file:
-        status = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+    lines = procfs.read("self/status").splitlines()
+    status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
     return {
         "pid": os.getpid(),
         "uid": os.getuid(),
@@ -23,6 +26,7 @@ def attest(user_uid: int) -> dict[str, Any]:
         "no_new_privs": int(status.get("NoNewPrivs", 0)),
         "seccomp": int(status.get("Seccomp", 0)),
         "rootfs_read_only": bool(os.statvfs("/").f_flag & os.ST_RDONLY),
+        "apart": is_apart(),
         "interfaces": sorted(name for _, name in socket.if_nameindex()),
         "mounts": _mounts(),
     }
@@ -30,10 +34,9 @@ def attest(user_uid: int) -> dict[str, Any]:
 
 def _mounts() -> list[dict[str, Any]]:
     found = []
-    with open("/proc/self/mountinfo") as file:
-        for line in file:
-            before, _, after = line.partition(" - ")
-            target, options = before.split()[4:6]
-            target = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match.group(1), 8)), target)
-            found.append({"target": target, "type": after.split()[0], "options": options.split(",")})
+    for line in procfs.read("self/mountinfo").splitlines():
+        before, _, after = line.partition(" - ")
+        target, options = before.split()[4:6]
+        target = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match.group(1), 8)), target)
+        found.append({"target": target, "type": after.split()[0], "options": options.split(",")})
     return found

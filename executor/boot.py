@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 
+from executor import apart, procfs
 from executor.cli import Options
 from executor.helper import Helper
 from executor.linux import PR_SET_DUMPABLE, prctl
@@ -14,7 +15,7 @@ from executor.node_probe import NodeProbe
 from executor.server import Server
 from executor.supervisor import Supervisor
 
-BOOT_PATIENCE = 10.0  # seconds that the relay may take to open its port
+BOOT_PATIENCE = 10.0  # seconds that the relay may take to open its port, and the zygote to make a namespace
 
 
 def run(options: Options) -> int:
@@ -25,12 +26,18 @@ def run(options: Options) -> int:
     gc.collect()
     gc.freeze()  # keeps the collector from copying pages that they all share
     files, zygote = Helper("files", options), Helper("zygote", options)
-    files.start()
+    if options.apart:
+        procfs.keep()
     zygote.start()
+    if options.apart:
+        apart.give_up()  # the zygote alone uses it: what is forked from here on never had it
+    files.start()
     relay = Helper("relay", options) if options.egress_port else None
     if relay is not None:
         relay.start()
         relay.await_first(BOOT_PATIENCE)
+    if options.apart:
+        zygote.await_first(BOOT_PATIENCE)
     loop = Loop()
     loop.catch_signals()
     files.attach(loop)

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from executor import claim, node_runner, python_runner, scratch, shell_runner
 from executor.cli import Options
+from executor.linux import private_file
 from executor.log import log
 from executor.privileges import become, confine
 from executor.relay import proxy_variables
@@ -30,7 +31,7 @@ def prepare() -> None:
 
 def rehearse(options: Options) -> None:
     """Goes once through what `run` will go through, to no effect: the pages that it changes are this process's own by then."""
-    fd = _copy(json.dumps({"nonce": "", "env": {}, "args": []}).encode())
+    fd = private_file(json.dumps({"nonce": "", "env": {}, "args": []}).encode())
     json.loads(claim.take(fd))
     os.dup2(fd, RESULT_FD)
     os.closerange(RESULT_FD, 256)
@@ -78,7 +79,7 @@ def _run_node(request: dict[str, Any], fds: list[int], options: Options) -> NoRe
     try:
         spec_fd, stdin, stdout, stderr, result = fds[:5]
         if len(fds) == 5:  # one that waits as a node has no request yet: PID 1 gives it to that process alone
-            spec_fd = _copy(_take(spec_fd))
+            spec_fd = private_file(_take(spec_fd))
         for number, fd in enumerate((stdin, stdout, stderr)):
             os.dup2(fd, number)
         become(request["uid"], options.user_uid)
@@ -125,10 +126,3 @@ def _take(fd: int) -> bytes:
     if not request:  # the zygote has died, and PID 1 starts this run anew
         os._exit(125)
     return request
-
-
-def _copy(request: bytes) -> int:
-    fd = os.memfd_create("run")
-    with open(fd, "wb", closefd=False) as file:
-        file.write(request)
-    return fd

@@ -24,6 +24,8 @@ class Options(argparse.Namespace):
     figures: bool
     egress_port: int
     address_space: int
+    apart: bool
+    proc: int
     role: str
     fd: int
 
@@ -67,9 +69,11 @@ def parse(arguments: list[str]) -> Options:
     parser.add_argument("--figures", action="store_true")
     parser.add_argument("--egress-port", type=_port, default=0)
     parser.add_argument("--address-space", type=int, default=0)
+    parser.add_argument("--apart", action="store_true")
     # How PID 1 starts a replacement for a helper that died; of no use by hand.
     parser.add_argument("--role", choices=("main", "zygote", "files", "relay"), default="main", help=argparse.SUPPRESS)
     parser.add_argument("--fd", type=int, default=-1, help=argparse.SUPPRESS)
+    parser.add_argument("--proc", type=int, default=-1, help=argparse.SUPPRESS)
     return parser.parse_args(arguments, namespace=Options())
 
 
@@ -77,8 +81,10 @@ def main() -> int:
     options = parse(sys.argv[1:])
     set_level(options.log_level)
     if options.role != "main":
-        from executor import helper
+        from executor import helper, procfs
 
+        if options.proc >= 0:
+            procfs.keep(options.proc)
         return helper.serve_role(options.role, options, options.fd)
     if os.getpid() != 1:
         log("error", "not_pid_1", hint="the executor ends runs by kill(-1): start it in a pid namespace of its own")
@@ -86,6 +92,10 @@ def main() -> int:
     if not os.path.isdir(options.workspace):
         log("error", "no_workspace", path=options.workspace)
         return 2
-    from executor import boot
+    from executor import apart, boot
 
+    if options.apart and not apart.is_gvisor():
+        # What it takes is harmless in that kernel alone. It is given up with this process.
+        log("error", "not_gvisor", hint="--apart is for gVisor: the runtime of that name is another")
+        return 2
     return boot.run(options)

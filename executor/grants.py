@@ -6,6 +6,7 @@ import os
 import stat
 from contextlib import AbstractContextManager, nullcontext
 
+from executor import procfs
 from executor.cli import Options
 from executor.privileges import acting_as
 
@@ -49,4 +50,5 @@ def _open_up(fd: int, options: Options) -> None:
     if info.st_uid in options.slot_uids and info.st_mode & bits != bits:
         with _as_owner(info.st_uid, options):
             # A path descriptor can't be fchmod-ed; through /proc the mode of exactly this inode is changed.
-            os.chmod(f"/proc/self/fd/{fd}", stat.S_IMODE(info.st_mode) | bits)
+            path, folder = procfs.place(f"self/fd/{fd}")
+            os.chmod(path, stat.S_IMODE(info.st_mode) | bits, dir_fd=folder)

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from executor import files, relay, zygote
+from executor import files, procfs, relay, zygote
 from executor.cli import Options
-from executor.linux import PR_SET_DUMPABLE, prctl, receive_message, send_message, seqpacket_pair
+from executor.linux import PR_SET_DUMPABLE, close_all_but, prctl, receive_message, send_message, seqpacket_pair
 from executor.log import log
 from executor.loop import READ, Loop
 
@@ -27,8 +27,7 @@ def serve_role(role: str, options: Options, fd: int) -> int:
     """The life of a helper process: it ends with PID 1's end of the socket."""
     try:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        os.closerange(3, fd)
-        os.closerange(fd + 1, 65536)
+        close_all_but({fd} | procfs.kept())
         prctl(PR_SET_DUMPABLE, 0)
         os.chdir("/")
         ROLES[role](options, socket.socket(fileno=fd))
@@ -72,16 +71,19 @@ class Helper:
             os.set_inheritable(fd, True)
             folder = os.path.dirname(os.path.abspath(__file__))
             inherited = [sys.executable, "-I", folder, *sys.argv[1:], "--role", self.role, "--fd", str(fd)]
+            for kept in procfs.kept():
+                os.set_inheritable(kept, True)
+                inherited += ["--proc", str(kept)]
             os.execv(sys.executable, inherited)  # noqa: S606
         except BaseException as error:
             log("error", "helper_not_started", role=self.role, error=repr(error))
         return 1
 
     def await_first(self, seconds: float) -> None:
-        """Waits until it has said something. Raises OSError where it does not."""
+        """Waits for its first message, which tells no more than that it is there. Raises OSError where it does not come."""
         assert self._sock is not None
         self._sock.settimeout(seconds)
-        if not self._sock.recv(1, socket.MSG_PEEK):
+        if not self._sock.recv(1):
             raise OSError(f"the helper {self.role} ended at once")
         self._sock.setblocking(False)
 
@@ -123,6 +125,8 @@ class Helper:
         self._loop.unwatch(self._sock)
         self._sock.close()
         self._sock = None
+        if self.role == "zygote" and self._options.apart:
+            sys.exit(1)  # another one could not fork into the namespace that runs are in
         self.on_death()
         self._loop.later(RESTART_DELAY, self._restart)
 

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from executor import procfs
 from executor.linux import PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, prctl, set_fs_ids
 
 NOFILE = 1024
@@ -46,8 +47,7 @@ def become(uid: int, gid: int) -> None:
 
 def limit_address_space(beyond: int) -> None:
     """So many bytes more than this process has now, for it and each of its children: where the kernel has no limit for all together."""
-    with open("/proc/self/statm") as file:
-        mapped = int(file.read().split()[0]) * resource.getpagesize()
+    mapped = int(procfs.read("self/statm").split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (mapped + beyond, resource.RLIM_INFINITY))
 
 
@@ -109,13 +109,5 @@ def kill_known(uid: int) -> None:
 
 
 def processes_of(uid: int) -> list[int]:
-    """The pids that run as `uid`, zombies included. The folder of a process always belongs to its effective uid."""
-    found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                if os.stat("/proc/" + name).st_uid == uid:
-                    found.append(int(name))
-            except OSError:
-                continue
-    return found
+    """The pids that run as `uid`, zombies included."""
+    return [pid for pid in procfs.pids() if procfs.owner(pid) == uid]

@@ -14,7 +14,7 @@ from contextlib import suppress
 from functools import partial
 
 from executor.cli import Options
-from executor.linux import drop_capabilities, listen_unix, peer_pid, send_message
+from executor.linux import keep_capabilities, listen_unix, peer_pid, send_message
 from executor.log import log
 from executor.loop import READ, WRITE, Loop, Timer
 
@@ -44,7 +44,7 @@ def serve(options: Options, sock: socket.socket) -> None:
     """The life of this helper. `sock` is PID 1's end: it is told once that the port is open, and its end is ours."""
     loop = Loop()
     relay = Relay(loop, options)
-    drop_capabilities()
+    keep_capabilities(0)
     send_message(sock, {"ready": True})
     loop.watch(sock, READ, lambda _mask: loop.stop())
     relay.open()

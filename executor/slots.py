@@ -9,7 +9,7 @@ from typing import Any
 
 from executor.cli import Options
 from executor.helper import Helper
-from executor.linux import cpu_seconds
+from executor.linux import cpu_seconds, private_file
 from executor.log import log
 from executor.loop import Timer
 from executor.privileges import acting_as, kill_user
@@ -50,8 +50,7 @@ class Pipes:
         self.ours: dict[str, int] = {}
         self.theirs: list[int] = []
         try:
-            # What the child reads of the request is an anonymous file: any size, no blocking, no path.
-            self.spec = os.memfd_create("run")
+            self.spec = private_file()  # what the child reads of the request
             self.theirs.append(self.spec)
             with acting_as(uid, gid):  # the user may open /dev/stdout by name; the result pipe is not for that
                 if stdin:

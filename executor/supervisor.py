@@ -9,6 +9,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from executor import procfs
 from executor.claim import take_back
 from executor.cli import Options
 from executor.grants import grant
@@ -221,7 +222,7 @@ class Supervisor:
         if run.status is not None or not run.pid:
             return False
         told_by_zygote = self._zygote.alive and self._zygote.pid == run.zygote
-        return told_by_zygote or os.path.exists(f"/proc/{run.pid}")
+        return told_by_zygote or procfs.owner(run.pid) is not None
 
     def _collect(self, slot: Slot, run: Run) -> None:
         """All are dead: asks for the artifacts and meanwhile reads what the pipes still hold."""
@@ -248,6 +249,8 @@ class Supervisor:
         run.finish()
         log("info", "run_ended", run=run.id, request_id=run.request_id, outcome=run.outcome)
         if not self.active:
+            if self._options.apart:
+                self._zygote.send({"idle": True})
             self._wiper.start(sorted(self._used))
             self._used.clear()
         self.nodes.top_up()

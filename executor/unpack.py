@@ -12,9 +12,9 @@ import signal
 import time
 from typing import Any, BinaryIO
 
-from executor import archive
+from executor import archive, procfs
 from executor.archive import DAMAGED, PIECE, Budget
-from executor.linux import PR_SET_DUMPABLE, PR_SET_PDEATHSIG, prctl
+from executor.linux import PR_SET_DUMPABLE, PR_SET_PDEATHSIG, close_all_but, prctl
 from executor.log import log
 from executor.wire import Fault
 from executor.workspace import FOLDER_FLAGS
@@ -87,20 +87,16 @@ def _child(source: int, stage: int, below: int, pipe: int) -> None:
 
 def _confine(keep: set[int]) -> None:
     """The connections of the others are theirs alone, and the first to go where memory is short is this process."""
-    start = 3
-    for fd in sorted(keep):
-        os.closerange(start, fd)
-        start = fd + 1
-    os.closerange(start, 65536)
-    with open("/proc/self/statm") as file:
-        size = int(file.read().split()[0]) * resource.getpagesize()
+    close_all_but(keep | procfs.kept())
+    size = int(procfs.read("self/statm").split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
     seconds = int(PATIENCE)
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     prctl(PR_SET_DUMPABLE, 1)  # or its own files in /proc would belong to root
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
-        score.write("1000")
+    with contextlib.suppress(OSError):
+        procfs.write("self/oom_score_adj", "1000")
     prctl(PR_SET_DUMPABLE, 0)
+    procfs.forget()
 
 
 def _fill(file: BinaryIO, stage: int, below: int) -> None:

@@ -17,7 +17,7 @@ import tempfile
 import time
 from typing import Any, NoReturn
 
-from executor import child
+from executor import apart, child, procfs
 from executor.cli import Options
 from executor.linux import collapse_memory, cpu_seconds, receive_message, send_message, seqpacket_pair
 from executor.log import log
@@ -32,9 +32,13 @@ SINGLE_THREADED = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS",
 
 
 def serve(options: Options, sock: socket.socket) -> None:
+    if options.apart:
+        apart.enter()
+        send_message(sock, {"apart": True})
     errors = _preload(options)
     if options.address_space:
         limit_address_space(options.address_space)
+    procfs.forget()
     wake_read, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
@@ -56,7 +60,10 @@ def serve(options: Options, sock: socket.socket) -> None:
                 request, fds, _tail = receive_message(sock)
             except EOFError:
                 return
-            _serve(sock, request, fds, options, ahead)
+            if "run" in request:
+                _serve(sock, request, fds, options, ahead)
+            else:
+                ahead.runs_ended()
 
 
 def _preload(options: Options) -> dict[str, str]:
@@ -94,12 +101,13 @@ class Ahead:
         self._sock: socket.socket | None = None
         self.pid = 0
         self._patience = QUIET
+        self.wanted, self._never = True, False
         self.spent: dict[int, float] = {}  # processor time before its run, by pid, of those who got one
 
     @property
     def pause(self) -> int | None:
-        """Milliseconds until it should be forked; None while it waits."""
-        return None if self.pid else self._patience
+        """Milliseconds until it should be forked; None while it waits, or must not be there."""
+        return None if self.pid or not self.wanted else self._patience
 
     def fork(self) -> None:
         """Where no process is to be had it is tried again later; a run's own fork will say so."""
@@ -150,6 +158,25 @@ class Ahead:
                 return 0
         return pid
 
+    def make_way(self, language: str) -> None:
+        """A run comes. Where runs see each other in /proc (`--apart`) none may see this child, so it waits only while there are none.
+
+        An idle node is given its run without our knowledge: from the first one on, none is forked ahead any more.
+        """
+        if not self._options.apart or language == "wipe":
+            return
+        self.wanted = False
+        if language == "javascript":
+            self._never = True
+            if self.pid:
+                os.kill(self.pid, signal.SIGKILL)
+                os.waitpid(self.pid, 0)
+                self.ended()
+
+    def runs_ended(self) -> None:
+        """PID 1 knows of no process of any run."""
+        self.wanted, self._patience = not self._never, QUIET
+
     def run_ended(self) -> None:
         """A run is over: the moment to think of the next."""
         self._patience = QUIET
@@ -164,6 +191,7 @@ class Ahead:
 def _serve(sock: socket.socket, request: dict[str, Any], fds: list[int], options: Options, ahead: Ahead) -> None:
     """Nodes and wipers start on a fork of their own: nobody waits for them."""
     at = time.monotonic()
+    ahead.make_way(request["language"])
     pid = ahead.hand_over(request, fds) if request["language"] in ("python", "shell") else 0
     try:
         pid = pid or os.fork()

@@ -16,20 +16,24 @@ import docker
 import docker.errors
 import requests
 
-RUNSC = {"path": "/usr/bin/runsc", "runtimeArgs": ["--host-uds=create", "--network=none", "--oci-seccomp"]}
+RUNSC: dict[str, object] = {
+    "path": "/usr/bin/runsc",
+    "runtimeArgs": ["--host-uds=create", "--network=none", "--oci-seccomp"],
+}
 START_TIMEOUT = 60.0
 
 
 class Engine:
     """Its data, its socket and its log are in a folder of its own, which `remove` deletes. Needs root and dockerd."""
 
-    def __init__(self, live_restore: bool = False) -> None:
+    def __init__(self, live_restore: bool = False, runsc: dict[str, object] = RUNSC) -> None:
+        """`runsc` is what the engine has under that name."""
         self.folder = Path(tempfile.mkdtemp(prefix="sbxd-"))
         self.url = f"unix://{self.folder}/d.sock"
         self.log = self.folder / "log"
         self._config = self.folder / "daemon.json"
         self._process: subprocess.Popen[bytes] | None = None
-        runtimes = {"runsc": RUNSC} if Path(RUNSC["path"]).exists() else {}
+        runtimes = {"runsc": runsc} if Path(str(runsc["path"])).exists() else {}
         self._settings = {"live-restore": live_restore, "runtimes": runtimes}
 
     def start(self) -> None:

@@ -31,7 +31,8 @@ class Expectation:
 
     `mounts` are the targets that may be there, with all below them, besides the system's own and the sandbox's.
     `gvisor`: its kernel shows neither no-new-privileges nor the types and most options of mounts, so these are not asked
-    for (runsc applies the options itself: each sandbox has a kernel of its own).
+    for (runsc applies the options itself: each sandbox has a kernel of its own). It shows every process to everybody, so the executor
+    must be in no /proc that runs can see; elsewhere its entries there are refused.
     """
 
     workspace_type: str
@@ -85,6 +86,7 @@ def executor_mismatches(report: SelfReport, expected: Expectation) -> list[str]:
         "privileges can be gained": report.no_new_privs == 1 or expected.gvisor,
         f"seccomp mode {report.seccomp}": report.seccomp == SECCOMP_FILTER,
         "the root file system can be written": _root_is_read_only(report, expected.gvisor),
+        "runs can see the executor in /proc": report.apart or not expected.gvisor,
         f"interfaces {list(report.interfaces)}": set(report.interfaces) <= {"lo"},
     }
     return [words for words, holds in checks.items() if not holds] + _mount_mismatches(report.mounts, expected)

@@ -48,6 +48,8 @@ def container_body(spec: SandboxSpec, folder: SandboxFolder, facts: HostFacts) -
     if spec.oci_runtime in OWN_KERNEL:
         # Beyond the host's limit all of the sandbox ends, kernel and executor: a run is stopped before, inside.
         entrypoint += ["--address-space", str(_address_space(spec.resources))]
+        # That kernel lets everybody look at every process in /proc: runs get one that does not know the executor.
+        entrypoint.append("--apart")
     return {
         "Image": spec.image,
         "User": "0:0",
@@ -95,7 +97,7 @@ def _host_config(spec: SandboxSpec, folder: SandboxFolder, facts: HostFacts) -> 
         "CgroupnsMode": "private",
         "Privileged": False,
         "CapDrop": ["ALL"],
-        "CapAdd": list(layout.CAPABILITIES),
+        "CapAdd": list(capabilities(spec.oci_runtime)),
         "SecurityOpt": _security_options(facts, spec.oci_runtime in OWN_KERNEL),
         "ReadonlyRootfs": True,
         "Tmpfs": tmpfs,
@@ -129,6 +131,11 @@ def _host_config(spec: SandboxSpec, folder: SandboxFolder, facts: HostFacts) -> 
         "CgroupParent": "",
         "Runtime": spec.oci_runtime,
     }
+
+
+def capabilities(oci_runtime: str) -> tuple[str, ...]:
+    """Of the executor at its start. What gVisor's gets beyond the others' counts in that kernel alone, and is given up at once."""
+    return layout.CAPABILITIES + (layout.BORROWED if oci_runtime in OWN_KERNEL else ())
 
 
 def host_tasks(spec: SandboxSpec) -> int:

@@ -19,6 +19,9 @@ ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
 CAPABILITIES = ("SETUID", "SETGID", "KILL")
 """All that root has inside: becoming a user, and ending what users started."""
 CAPABILITY_BITS = 0xE0
+BORROWED = ("SYS_ADMIN", "SETPCAP")
+"""Beside these at the start alone, and only with a kernel of the sandbox's own: the executor makes a pid namespace and a /proc for
+runs, and gives them up before it serves anybody."""
 SHM_SIZE = 16 * MIB
 TMP_INODES = 16 * 1024
 CPU_PERIOD = 100_000

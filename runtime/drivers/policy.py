@@ -10,7 +10,7 @@ from typing import Any
 
 from runtime.drivers import layout, seccomp
 from runtime.drivers.attest import MASKED, READ_ONLY
-from runtime.drivers.docker_spec import OWN_KERNEL
+from runtime.drivers.docker_spec import OWN_KERNEL, capabilities
 
 Rule = Callable[[Any], bool]
 
@@ -27,8 +27,8 @@ def _positive(value: Any) -> bool:
     return isinstance(value, int) and value > 0
 
 
-def _capabilities(wanted: tuple[str, ...]) -> Rule:
-    return lambda value: {str(name).removeprefix("CAP_") for name in value or ()} == set(wanted)
+def _names(value: Any) -> set[str]:
+    return {str(name).removeprefix("CAP_") for name in value or ()}
 
 
 def _security(value: Any, own_kernel: bool) -> bool:
@@ -66,8 +66,7 @@ HOST: dict[str, Rule] = {
     "UsernsMode": _nothing,
     "CgroupnsMode": _is("private"),
     "Privileged": _nothing,
-    "CapDrop": _capabilities(("ALL",)),
-    "CapAdd": _capabilities(layout.CAPABILITIES),
+    "CapDrop": lambda value: _names(value) == {"ALL"},
     "ReadonlyRootfs": _is(True),
     "Tmpfs": _scratch,
     "ShmSize": lambda value: _positive(value) and value <= layout.SHM_SIZE,
@@ -123,6 +122,8 @@ def mismatches(inspected: dict[str, Any]) -> list[str]:
         for field, holds in CONFIG.items()
         if not holds(config.get(field))
     ]
+    if _names(host.get("CapAdd")) != set(capabilities(host.get("Runtime", ""))):
+        found.append(f"HostConfig.CapAdd must not be {host.get('CapAdd')!r}")
     if not _security(host.get("SecurityOpt"), host.get("Runtime") in OWN_KERNEL):
         found.append(f"HostConfig.SecurityOpt must not be {host.get('SecurityOpt')!r}")
     if host.get("MemorySwap") != host.get("Memory"):

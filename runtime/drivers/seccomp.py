@@ -19,6 +19,10 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 FILE_TYPE = 0o170000
 """The bits of a mode that say what kind of file it is."""
 
+CLONE_NEWPID = 0x20000000
+PLAIN_MOUNT = 0xE
+"""MS_NOSUID, MS_NODEV and MS_NOEXEC."""
+
 
 @cache
 def profile_text(own_kernel: bool = False) -> str:
@@ -32,6 +36,8 @@ def _for_gvisor(profile: dict[str, Any]) -> dict[str, Any]:
 
     - It knows one answer to what is refused, EPERM, but programs start threads by another call only where clone3 answers ENOSYS.
       So clone3 is left to its kernel, which has none, or one whose namespaces are not the host's.
+    - A pid namespace, and mounts of one kind, are what the executor makes for runs before it gives up the right to. What forks runs
+      refuses these calls from then on, to itself and to them.
     - Priorities and cores are a process's own business alone, and no device files are made.
     """
     first, *others = profile["syscalls"]
@@ -40,7 +46,9 @@ def _for_gvisor(profile: dict[str, Any]) -> dict[str, Any]:
     allowed += [_allowed("setpriority", 1, 0), _allowed("sched_setaffinity", 0, 0)]
     for kind in (0, stat.S_IFREG, stat.S_IFIFO, stat.S_IFSOCK):
         allowed += [_allowed("mknod", 1, kind, FILE_TYPE), _allowed("mknodat", 2, kind, FILE_TYPE)]
-    others = [{**rule, "names": [name for name in rule["names"] if name != "clone3"]} for rule in others]
+    allowed += [_allowed("unshare", 0, CLONE_NEWPID), _allowed("mount", 3, PLAIN_MOUNT)]
+    left = {"clone3", "unshare", "mount"}
+    others = [{**rule, "names": [name for name in rule["names"] if name not in left]} for rule in others]
     return {**profile, "syscalls": allowed + others}
 
 

@@ -22,10 +22,6 @@ IMAGE = "sandbox/probe:latest"
 HELD = "held"
 NOT_HERE = "–"
 ENDS = "ends the sandbox"
-OWN_KERNEL = "in its own kernel: "
-# gVisor's system calls reach a kernel of its own, in user space: what that allows does not touch the host's. It asks for
-# no right to read /proc/1/environ, maps and fd, where nothing secret is.
-GVISOR_OWN_KERNEL = frozenset({"A14"})
 
 
 def tried(target: Target, all_cases: list[Case]) -> Iterator[tuple[Case, str]]:
@@ -40,17 +36,7 @@ def tried(target: Target, all_cases: list[Case]) -> Iterator[tuple[Case, str]]:
             words = f"the case itself failed: {type(error).__name__}: {error}"
         if isinstance(target, Ours) and words != HELD and target.revive():
             words = ENDS
-        failed = words.startswith("the case itself failed")
-        if "runsc" in target.name and words not in (HELD, ENDS) and case.number in GVISOR_OWN_KERNEL and not failed:
-            words = OWN_KERNEL + words
         yield case, words
-
-
-def good(name: str, case: Case, words: str) -> bool:
-    """Whether that is what must be, in the column of that name."""
-    if "runsc" in name and words.startswith(OWN_KERNEL):
-        return case.number in GVISOR_OWN_KERNEL
-    return words in (HELD, NOT_HERE)
 
 
 def docker(image: str, state: Path, url: str | None = None, oci_runtime: str = "runc") -> Ours:

@@ -29,6 +29,7 @@ REPORT = SelfReport(
     no_new_privs=1,
     seccomp=2,
     rootfs_read_only=True,
+    apart=False,
     interfaces=("lo",),
     mounts=MOUNTS,
 )
@@ -55,6 +56,7 @@ def test_a_sandbox_as_it_should_be():
         {"cap_eff": 0},
         {"cap_prm": 0xE0 | 1 << 21},
         {"cap_bnd": 0x1FFFFFFFFFF},
+        {"cap_bnd": 0xE0 | 1 << 21},
         {"no_new_privs": 0},
         {"seccomp": 0},
         {"rootfs_read_only": False},
@@ -81,12 +83,22 @@ def test_a_kernel_that_shows_less():
     gvisor = replace(EXPECTED, gvisor=True)
     hidden = {"nosuid", "nodev"}
     mounts = tuple(Mount(m.target, "9p", tuple(o for o in m.options if o not in hidden)) for m in MOUNTS)
-    seen = replace(REPORT, no_new_privs=0, rootfs_read_only=False, mounts=mounts)
+    mounts += (Mount("/proc", "proc", ("rw",)), Mount("/proc/1", "tmpfs", ("rw",)))
+    seen = replace(REPORT, no_new_privs=0, rootfs_read_only=False, mounts=mounts, apart=True)
     assert attest.executor_mismatches(seen, gvisor) == []
     shown = attest.isolation(seen, "docker", "runsc", gvisor=True)
     assert shown["no_new_privileges"] is None and shown["seccomp"] == "filter"
     assert attest.executor_mismatches(replace(seen, seccomp=0), gvisor) == ["seccomp mode 0"]
-    assert attest.executor_mismatches(replace(seen, cap_eff=0xE1), gvisor) != []
+    told = attest.executor_mismatches(replace(seen, apart=False), gvisor)
+    assert told == ["runs can see the executor in /proc"]
     writable = (Mount("/", "9p", ("rw",)), *mounts[1:])
     assert attest.executor_mismatches(replace(seen, mounts=writable), gvisor) == ["the root file system can be written"]
     assert len(attest.executor_mismatches(seen, EXPECTED)) == 4
+
+
+@pytest.mark.parametrize("field", ["cap_eff", "cap_prm", "cap_bnd"])
+@pytest.mark.parametrize("left", [0xE0 | 1 << 21, 0xE0 | 1 << 8, 0xE0 | 1 << 21 | 1 << 8])
+def test_what_was_borrowed_for_gvisor_must_be_gone(field, left):
+    gvisor = replace(EXPECTED, gvisor=True)
+    seen = replace(REPORT, apart=True, **{field: left})
+    assert len(attest.executor_mismatches(seen, gvisor)) == 1

@@ -125,11 +125,19 @@ def test_what_changes_with_the_oci_runtime():
     spec = SandboxSpec(name="sbx-1", image="sha256:abc", oci_runtime="runsc")
     body = container_body(spec, FOLDER, FACTS)
     assert body["HostConfig"]["Runtime"] == "runsc" and "--preload" not in body["Entrypoint"]
-    assert body["Entrypoint"][-3:] == ["--allow-any-peer", "--address-space", str(384 * MIB)]
+    assert body["Entrypoint"][-4:] == ["--allow-any-peer", "--address-space", str(384 * MIB), "--apart"]
+    # What the executor needs to make a namespace for runs, and gives up again: it counts in that kernel alone.
+    assert body["HostConfig"]["CapAdd"] == ["SETUID", "SETGID", "KILL", "SYS_ADMIN", "SETPCAP"]
     # Processes are counted by its own kernel, which takes several tasks of the host's for each.
     assert body["HostConfig"]["Ulimits"][-1] == {"Name": "nproc", "Soft": 41, "Hard": 41}
     assert body["HostConfig"]["PidsLimit"] == 512 + 24 * 41
     assert f"seccomp={seccomp.profile_text(own_kernel=True)}" in body["HostConfig"]["SecurityOpt"]
+
+
+@pytest.mark.parametrize("oci_runtime", ["runc", "crun", "kata-runtime", "runsc-debug", "RUNSC", ""])
+def test_on_the_hosts_kernel_there_is_no_capability_more(oci_runtime):
+    body = container_body(SandboxSpec(name="sbx-1", image="sha256:abc", oci_runtime=oci_runtime), FOLDER, FACTS)
+    assert body["HostConfig"]["CapAdd"] == ["SETUID", "SETGID", "KILL"] and "--apart" not in body["Entrypoint"]
 
 
 def test_a_small_sandbox_keeps_memory_for_its_user():

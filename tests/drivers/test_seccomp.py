@@ -118,6 +118,13 @@ def test_for_gvisor_clone3_is_left_to_its_kernel_and_what_that_does_not_refuse_i
     assert names(ALLOW) - always - {"personality", "socket", "clone"} == {
         "setpriority", "sched_setaffinity", "mknod", "mknodat"
     }  # fmt: skip
+    # For the executor, before it gives up the right to them.
+    exact = {rule["names"][0]: rule["args"] for rule in rules if rule["names"] in (["mount"], ["unshare"])}
+    # MS_NOSUID, MS_NODEV and MS_NOEXEC, no more and no less; and CLONE_NEWPID.
+    assert exact == {
+        "mount": [{"index": 3, "value": 2 | 4 | 8, "valueTwo": 0, "op": "SCMP_CMP_EQ"}],
+        "unshare": [{"index": 0, "value": 0x20000000, "valueTwo": 0, "op": "SCMP_CMP_EQ"}],
+    }
     assert not any("clone3" in rule["names"] for rule in rules if rule["action"] == REFUSE)
     kinds = [rule["args"][0] for rule in rules if rule["names"] == ["mknodat"]]
     assert {oct(item["valueTwo"]) for item in kinds} == {"0o0", "0o100000", "0o10000", "0o140000"}

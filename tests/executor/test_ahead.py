@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from executor import zygote
+from executor.cli import parse
 from tests.api.client import eventually
 from tests.executor.sandbox import Sandbox
 from tests.executor.test_endings import COUNTED
@@ -98,3 +100,36 @@ print(os.waitstatus_to_exitcode(os.waitpid(ahead.pid, 0)[1]))
     root = Path(__file__).resolve().parents[2]
     said = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
     assert said.stdout.strip() == "125", said.stderr
+
+
+def ahead_where_runs_see_each_other():
+    return zygote.Ahead(parse(["--apart"]))
+
+
+def test_where_runs_see_each_other_it_waits_only_while_there_is_none():
+    ahead = ahead_where_runs_see_each_other()
+    assert ahead.pause is not None
+    ahead.make_way("wipe")
+    assert ahead.pause is not None, "that is no user's code"
+    ahead.make_way("python")
+    ahead.run_ended()
+    assert ahead.pause is None, "others may be under way, and what this one left"
+    ahead.runs_ended()
+    assert ahead.pause is not None
+
+
+def test_where_runs_see_each_other_it_is_gone_before_a_node_begins_and_for_good():
+    ahead = ahead_where_runs_see_each_other()
+    ahead.fork()
+    pid = ahead.pid
+    ahead.make_way("javascript")
+    with pytest.raises(ChildProcessError):
+        os.waitpid(pid, 0)
+    ahead.runs_ended()
+    assert (ahead.pid, ahead.pause) == (0, None)
+
+
+def test_elsewhere_it_waits_beside_runs():
+    ahead = zygote.Ahead(parse([]))
+    ahead.make_way("javascript")
+    assert ahead.pause is not None

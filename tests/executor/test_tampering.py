@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import json
 import os
 import re
 import shutil
+import stat
 import subprocess
+import tempfile
 
 import pytest
 
-from tests.executor.sandbox import UnixConnection
+from executor import linux
+from tests.executor.sandbox import Sandbox, UnixConnection
 
 ATTACKS = {
     "kill": "os.kill(1, 9)",
@@ -151,6 +156,40 @@ def test_attestation_tells_what_the_sandbox_is(shared):
     assert int(told["cap_bnd"], 16) & 0xE0 == 0xE0  # what more there is depends on who started us
     assert told["no_new_privs"] == 1 and told["rootfs_read_only"] is True and told["interfaces"] == ["lo"]
     assert "/workspace" in {mount["target"] for mount in told["mounts"]}
+
+
+def test_a_runs_request_can_be_opened_by_no_other_run():
+    """Where /proc shows descriptors to everybody, its mode is what holds."""
+    fd = linux.private_file(b"request")
+    try:
+        assert stat.S_IMODE(os.fstat(fd).st_mode) == 0o600 and os.pread(fd, 10, 0) == b"request"
+    finally:
+        os.close(fd)
+
+
+def test_calls_that_a_process_refuses_itself():
+    pid = os.fork()
+    if pid == 0:
+        try:
+            linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
+            libc = ctypes.CDLL(None, use_errno=True)
+            before = libc.unshare(0)
+            linux.refuse_calls("mount", "unshare")
+            after, why = libc.unshare(0), ctypes.get_errno()
+            mounted = libc.mount(None, None, None, 0, None), ctypes.get_errno()
+            other = os.getppid() > 0
+            right = (before, after, why, mounted, other) == (0, -1, errno.EPERM, (-1, errno.EPERM), True)
+            os._exit(0 if right else 1)
+        finally:
+            os._exit(2)
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_what_only_gvisor_may_be_given_is_used_on_no_other_kernel(bubblewrap, tmp_path, monkeypatch):
+    """An engine may call another runtime `runsc`: the executor looks at the kernel, and is gone before it serves anybody."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(RuntimeError, match="not_gvisor"):
+        Sandbox("--apart")
 
 
 def test_a_socket_that_was_left_behind_is_replaced_and_open_to_owner_and_group_only(sandbox):

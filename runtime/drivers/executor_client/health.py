@@ -22,7 +22,10 @@ class Mount:
 
 @dataclass(frozen=True)
 class SelfReport:
-    """What the executor says of itself, from /proc/self. Capabilities are bit masks."""
+    """What the executor says of itself, from /proc/self. Capabilities are bit masks.
+
+    `apart`: it is unknown to what is mounted at /proc. False also from an executor of before there was that word.
+    """
 
     pid: int
     uid: int
@@ -35,6 +38,7 @@ class SelfReport:
     no_new_privs: int
     seccomp: int
     rootfs_read_only: bool
+    apart: bool
     interfaces: tuple[str, ...]
     mounts: tuple[Mount, ...]
 
@@ -101,6 +105,7 @@ def _self_report(value: dict[str, Any]) -> SelfReport:
         no_new_privs=fields.whole(value, "no_new_privs"),
         seccomp=fields.whole(value, "seccomp"),
         rootfs_read_only=fields.flag(value, "rootfs_read_only"),
+        apart=fields.flag(value, "apart") if "apart" in value else False,
         interfaces=fields.texts(value, "interfaces"),
         mounts=tuple(mounts),
     )
