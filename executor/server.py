@@ -17,7 +17,7 @@ from executor.log import log
 from executor.loop import READ, WRITE, Loop, Timer
 from executor.runs import Run, parse_spec
 from executor.streams import KEPT
-from executor.supervisor import Supervisor
+from executor.supervisor import TELL_AFTER, Supervisor
 from executor.wire import Fault, Request
 
 MAX_BODY = 16 * 1024 * 1024
@@ -88,10 +88,13 @@ class Connection:
         self._answered = False
         self._complete = False  # the whole request has been read
         self._timer = self._loop.later(REQUEST_PATIENCE, self.close)
+        self._later: Timer | None = None
         self._loop.watch(sock, READ, self._ready)
 
     def close(self) -> None:
         self._timer.cancel()
+        if self._later is not None:
+            self._later.cancel()
         if self._follower is not None:
             self._follower.leave()
         self._loop.unwatch(self._sock)
@@ -101,7 +104,7 @@ class Connection:
     def _ready(self, mask: int) -> None:
         if mask & READ and not self._receive():
             return
-        if self._answered:
+        if mask & WRITE:
             self.flush()
 
     # -- the request ------------------------------------------------------------------------------------------------
@@ -213,16 +216,18 @@ class Connection:
     def _follow(self, request: Request, status: int, run: Run, live: bool) -> None:
         offsets = {name: request.number(name, 0) for name in ("stdout", "stderr")}
         self._follower = Follower(self._loop, run, offsets, live, self.flush)
-        # The head of a run that has yet to start goes out with its first event: each packet wakes the other side.
-        self._answer(wire.head(status, {"Content-Type": "application/x-ndjson"}), at_once=status != 201)
+        # The head of a run that has yet to start goes out with the end of a short one: each packet wakes the other side.
+        self._answer(wire.head(status, {"Content-Type": "application/x-ndjson"}), TELL_AFTER if status == 201 else 0)
 
-    def _answer(self, data: bytes, at_once: bool = True) -> None:
+    def _answer(self, data: bytes, pause: float = 0) -> None:
         self._answered = True
         self._out += data
         self._in.clear()
         self._loop.watch(self._sock, READ, self._ready)
         self._rearm()
-        if at_once:
+        if pause:
+            self._later = self._loop.later(pause, self.flush)
+        else:
             self.flush()
 
     def _rearm(self) -> None:
