@@ -73,7 +73,10 @@ def _cursor(column: str, row: Model) -> str:
 
 
 def _beyond(model: type[Model], column: str, cursor: str, side: str) -> Q:
-    """Rows beyond the cursor. The first condition is the one that an index can begin at."""
+    """Rows beyond the cursor. The first condition is the one that an index can begin at; the last is for SQLite's own clock.
+
+    What that wrote has milliseconds, and lies before the same moment in the microseconds of a cursor: its row would come again.
+    """
     text, _, pk = cursor.partition(",")
     try:
         when = dt.datetime.fromisoformat(text)
@@ -88,7 +91,9 @@ def _beyond(model: type[Model], column: str, cursor: str, side: str) -> Q:
         raise IncorrectLookupParameters(error) from error
     if not pk or "\0" in pk:
         raise IncorrectLookupParameters
-    return Q(**{f"{column}__{side}e": when}) & (Q(**{f"{column}__{side}": when}) | Q(**{f"pk__{side}": key}))
+    return (
+        Q(**{f"{column}__{side}e": when}) & (Q(**{f"{column}__{side}": when}) | Q(**{f"pk__{side}": key})) & ~Q(pk=key)
+    )
 
 
 class SinceFilter(SimpleListFilter):

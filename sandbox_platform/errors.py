@@ -11,12 +11,14 @@ from typing import Any, NamedTuple
 
 import structlog
 from django.core.exceptions import BadRequest, RequestDataTooBig, SuspiciousOperation
-from django.db import DatabaseError, InterfaceError, OperationalError
+from django.db import DatabaseError, InterfaceError, InternalError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
 from rest_framework import exceptions as drf
 from rest_framework.response import Response
 
 log = structlog.get_logger(__name__)
+# What the database says when it is away, locked, just back, or a copy that takes no writes. Any other error would come again.
+OUTAGE = (OperationalError, InterfaceError, InternalError)
 
 
 class Kind(NamedTuple):

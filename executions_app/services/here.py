@@ -12,10 +12,11 @@ import structlog
 from executions_app.models import Execution
 from executions_app.services import drive, leases
 from executions_app.services.ending import Collected, Ending
-from executions_app.services.keep import OUTAGE, keep
+from executions_app.services.keep import keep
 from executions_app.services.loop import loop
 from runtime.drivers.errors import ExecutorError, ExecutorUnavailable
 from runtime.drivers.executor_client import ExecutorClient
+from sandbox_platform.errors import OUTAGE
 
 log = structlog.get_logger(__name__)
 # Seconds: an acknowledgement frees memory in the sandbox; it must not take the processor from the answer that is being written.

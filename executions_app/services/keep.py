@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import structlog
-from django.db import InterfaceError, InternalError, OperationalError
 
 from executions_app.models import Execution
 from executions_app.services import ending
 from executions_app.services.ending import Ending
 from executions_app.services.finish import finish
+from sandbox_platform.errors import OUTAGE
 
 log = structlog.get_logger(__name__)
-# What the database says when it is away, locked, just back, or a copy that takes no writes. Any other error would come again.
-OUTAGE = (OperationalError, InterfaceError, InternalError)
 
 
 def keep(execution: Execution, end: Ending, answered: bool = False) -> bool:

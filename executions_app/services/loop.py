@@ -15,9 +15,10 @@ from django.db import connection
 from executions_app.models import Execution
 from executions_app.services import drive, ending, leases
 from executions_app.services.ending import Collected, Ending
-from executions_app.services.keep import OUTAGE, keep
+from executions_app.services.keep import keep
 from runtime.drivers.errors import ExecutorError, ExecutorRefused
 from runtime.drivers.executor_client import AsyncExecutorClient
+from sandbox_platform.errors import OUTAGE
 from sandbox_platform.queue import Queue, enqueue
 
 log = structlog.get_logger(__name__)

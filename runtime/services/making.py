@@ -5,15 +5,14 @@ from __future__ import annotations
 import time
 
 import structlog
-from django.db import InterfaceError, OperationalError, connection
+from django.db import connection
 from django.db.models import Q
 
 from runtime.models import Container, ContainerStatus
 from sandbox_platform import processes
+from sandbox_platform.errors import OUTAGE
 
 log = structlog.get_logger(__name__)
-OUTAGE = (OperationalError, InterfaceError)
-"""What the database says when it is away, locked, or just back."""
 PAUSE = 0.5
 """Seconds between two tries."""
 

@@ -14,6 +14,7 @@ from runtime.drivers.errors import DiskFull, DriverError, EngineUnavailable, Ima
 from runtime.models import Container, ContainerStatus
 from runtime.services import containers, making, pool
 from sandbox_platform import metrics, processes, wakeups
+from sandbox_platform.errors import OUTAGE
 from sandbox_platform.models import Process
 from sandbox_platform.queue import Queue, depth, enqueue
 from sessions_app.models import Owed, Reason, Session, SessionStatus, StorageDebt
@@ -36,7 +37,7 @@ def provision(session_id: str) -> None:
     except Exception as error:
         # Wherever it broke: a session must not stay in `creating` with a maker that lives and is not at it.
         making.let_go(Q(session=session_id))
-        if isinstance(error, making.OUTAGE):
+        if isinstance(error, OUTAGE):
             raise  # told by the ticker to try again once it is back
         # A fault of ours is tried again until the deadline, like a passing one of the engine.
         log.exception("provision_broke", session=session_id)

@@ -8,10 +8,12 @@ import re
 import pytest
 from django.contrib.admin import site
 from django.db import connection
+from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
+from executions_app.models import Execution
 from sandbox_platform.admin_base import WatchedAdmin
 from tests.factories import ContainerFactory, ExecutionFactory, SessionFactory
 
@@ -47,6 +49,23 @@ def test_the_pages_of_a_list_show_every_row_once_forwards_and_back(admin, monkey
         query = answer.context["cl"].older_url
     assert seen == wanted
     assert shown(admin.get(url + answer.context["cl"].newer_url)) == pages[-2]
+
+
+def test_a_row_that_the_databases_clock_dated_is_shown_once(admin, monkeypatch):
+    """SQLite's has milliseconds only."""
+    from executions_app.admin import ExecutionAdmin
+
+    monkeypatch.setattr(ExecutionAdmin, "list_per_page", 1)
+    session = SessionFactory(status="running")
+    older = ExecutionFactory(
+        session=session, project=session.project, created_at=timezone.now() - dt.timedelta(hours=1)
+    )
+    newer = ExecutionFactory(session=session, project=session.project)
+    Execution.objects.filter(pk=newer.pk).update(created_at=Now())
+    first = admin.get(LISTS[0])
+    second = admin.get(LISTS[0] + first.context["cl"].older_url)
+    assert (shown(first), shown(second)) == ([newer.pk], [older.pk])
+    assert not second.context["cl"].older_url
 
 
 @pytest.mark.parametrize("url", LISTS)
