@@ -27,6 +27,8 @@ T = TypeVar("T")
 # Seconds between tries where the executor can't be reached, and where it says that it is busy.
 TRY_AGAIN = 0.25
 DATABASE_TRY_AGAIN = 1.0
+# Seconds until a run is to be cancelled again that its executor does not know: whoever has just leased it is about to tell of it.
+CANCEL_AGAIN = (0.02, 0.1, 0.5)
 
 
 class DriveLoop:
@@ -135,8 +137,15 @@ class DriveLoop:
         if socket is None or run_id in self._cancelling:
             return
         self._cancelling.add(run_id)
+        client = AsyncExecutorClient(socket, execution.request_id or None, drive.peer_of(execution))
         try:
-            await AsyncExecutorClient(socket, execution.request_id or None, drive.peer_of(execution)).cancel(run_id)
+            for pause in (*CANCEL_AGAIN, 0):
+                try:
+                    return await client.cancel(run_id)
+                except ExecutorRefused as error:
+                    if error.code != "not_found" or not pause:
+                        raise
+                await asyncio.sleep(pause)
         except ExecutorError as error:
             log.info("cancel_not_delivered", execution=execution.pk, error=str(error))
         finally:

@@ -19,7 +19,7 @@ from sandbox_platform import processes
 from sandbox_platform.queue import Queue
 from sessions_app.models import Reason, Session
 from sessions_app.services import lifecycle
-from tests import workers
+from tests import executors, workers
 from tests.api.client import eventually
 from tests.executors import DONE, Executor, refusal
 
@@ -129,6 +129,21 @@ def test_one_that_is_to_end_while_its_executor_is_full_never_starts(
     assert ended(execution) == code
     starts = executor.asked.count(f"PUT {execution.pk}")
     assert f"PUT {execution.pk}" not in executor.asked[starts:]
+
+
+def test_one_that_its_executor_is_only_about_to_know_is_asked_for_again_at_once(tmp_path: Path) -> None:
+    """It was leased, and the cancellation overtook its start. The ticker would come after two seconds."""
+    answers = [refusal(404, "not_found"), refusal(404, "not_found"), DONE]
+
+    def behave(request: str, connection: socket.socket) -> None:
+        connection.sendall(answers.pop(0))
+
+    with executors.executor(tmp_path / "x.sock", behave) as made:
+        execution = made.execution(made.session())
+        submit.cancel(execution)
+        assert workers.run_one(Queue.RUNS)
+        eventually(lambda: not answers)
+        assert made.asked == [f"POST {execution.pk}/cancel"] * 3
 
 
 def test_the_end_of_a_session_is_told_to_its_runs_again_and_again(make: Callable[..., Executor]) -> None:
