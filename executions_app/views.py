@@ -93,6 +93,8 @@ def waited(request: Request, execution_id: str, show: Callable[[Execution], Any]
         if seconds and not execution.done:
             with waiting_place() as place:
                 execution = until_done(execution, waiter, seconds if place else 0)
+            if place and not execution.done:
+                execution = find(request, execution_id)  # its session may have got its sandbox since
     headers = {} if execution.done or "wait" not in query else {"Retry-After": retry_after()}
     return Response(show(execution), headers=headers)
 

@@ -57,13 +57,37 @@ def publish_soon(topic: str) -> None:
 
 
 def follow(kind: str, heard: Callable[[str], None]) -> Callable[[], None]:
-    """Have `heard(topic)` called for each ring of that kind from now on, one after the other, by the thread that listens for it.
+    """Have `heard(topic)` called for each ring of that kind from now on, one after the other, by a thread of its own.
 
     Gives what ends that. While a bell is broken its rings are lost: look at the rows now and then.
     """
     followers = _exchange().listen(f"{kind}:").followers
-    followers.append(heard)
-    return lambda: followers.remove(heard)
+    if rides():  # the server keeps what the listening thread is too busy for
+        followers.append(heard)
+        return lambda: followers.remove(heard)
+    # A socket keeps ten datagrams, and Redis drops who is slow: so another thread listens meanwhile.
+    said: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    threading.Thread(target=_answer, args=(said, heard), name="wakeups-follower", daemon=True).start()
+    followers.append(said.put)
+
+    def leave() -> None:
+        followers.remove(said.put)
+        said.put(None)
+
+    return leave
+
+
+def _answer(said: queue.SimpleQueue[str | None], heard: Callable[[str], None]) -> None:
+    while (topic := said.get()) is not None:
+        _call(heard, topic)
+    connections.close_all()
+
+
+def _call(heard: Callable[[str], None], topic: str) -> None:
+    try:
+        heard(topic)
+    except Exception:
+        log.exception("wakeup_not_followed", topic=topic)
 
 
 def rides() -> bool:
@@ -128,10 +152,7 @@ class Listener:
             for waiter in self.waiters.get(topic, ()):
                 waiter.event.set()
         for heard in self.followers:
-            try:
-                heard(topic)
-            except Exception:
-                log.exception("wakeup_not_followed", topic=topic)
+            _call(heard, topic)
 
     def _wake_all(self) -> None:
         """What was said meanwhile is lost: let everybody look."""

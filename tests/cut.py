@@ -41,7 +41,9 @@ class Wire:
         """What is sent over the connections that there are is not even acknowledged, as where a network swallows all. Only TCP can."""
         code = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # return 0: keep nothing of a packet
         program = struct.pack("HL", 1, ctypes.addressof(code))
-        for end in self._ends:
+        for end in [
+            end for end in self._ends if end.fileno() >= 0
+        ]:  # a thread of an earlier test may have come and gone
             while fcntl.ioctl(end, termios.TIOCOUTQ, b"\0" * 4) != b"\0" * 4:
                 pass  # what it said before is still on its way, and would be said again and again
             end.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)

@@ -22,16 +22,20 @@ DRIVEN = (
     *("working_directory", "timeout", "retry_lost", "request_id", "attempt", "takeovers"),
 )
 OF_RUN = ", ".join(DRIVEN)
+# Looks for one that waits: others are only skipped where they are being cancelled at that moment.
+TRIES = 5
 # Its session's row is locked by then: no two claim at a time. But one that is found may be cancelled meanwhile: its state is asked twice.
 TAKE = f"""
     UPDATE {TABLE} SET {{changes}} WHERE status = %s AND id = (
         SELECT id FROM {TABLE} WHERE session_id = %s AND status = %s ORDER BY number LIMIT 1)
 """  # noqa: S608
 # All of it where a statement may hold several that change rows. A row where the session has a place free, with a run in it or none.
+# What it sees may be older than the lock on the session that it waited for, and a run that waits by then may be ending now: its end locks
+# the run before the session. So it waits for no run.
 CLAIM = f"""
-    WITH heard AS (DELETE FROM {OrmQ._meta.db_table} WHERE id = %s),
-    place AS (SELECT id FROM {Session._meta.db_table} WHERE {lifecycle.HAS_SLOT} FOR UPDATE),
-    taken AS ({TAKE} AND EXISTS (SELECT 1 FROM place) RETURNING {OF_RUN}),
+    WITH heard AS (DELETE FROM {OrmQ._meta.db_table} USING {direct.NO_WAIT} WHERE id = %s),
+    place AS (SELECT id FROM {Session._meta.db_table} WHERE {lifecycle.HAS_SLOT} FOR NO KEY UPDATE),
+    taken AS ({TAKE.replace("LIMIT 1", "LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED")} AND EXISTS (SELECT 1 FROM place) RETURNING {OF_RUN}),
     slot AS ({lifecycle.FILL_SLOT} WHERE id = %s AND EXISTS (SELECT 1 FROM taken) RETURNING {", ".join(target.SESSION)})
     SELECT {target.COLUMNS}, {", ".join(f"e.{name}" for name in DRIVEN)}
     FROM place CROSS JOIN {direct.NO_WAIT} LEFT JOIN (taken e CROSS JOIN slot s) ON true
@@ -50,7 +54,9 @@ def eldest(session_id: str, look: bool = True, task: int | None = None) -> Execu
     Without `look` somebody has just said that one waits: the queue's row `task`, which is done with. If the database server crashes it
     may be `pending` again: the executor knows its id then, and does not start it twice. What a driver does not need of it is deferred.
     """
-    while not look or anybody_waits(session_id):
+    for _ in range(TRIES):
+        if look and not anybody_waits(session_id):
+            return None
         look = True
         row = (_at_once if direct.chains() else _step_by_step)(session_id, task)
         if row is None:

@@ -39,7 +39,7 @@ QUEUE = f"""
 STORE = f"""
     WITH done AS (UPDATE {TABLE} SET {{changes}} WHERE id = %s AND status = %s RETURNING 1),
     freed AS ({lifecycle.FREE_SLOT.replace("WHERE", "WHERE EXISTS (SELECT 1 FROM done) AND")})
-    SELECT freed.status, freed.closing, EXISTS({WAITING}), {{ring}} FROM freed
+    SELECT freed.status, freed.closing, freed.was_full, EXISTS({WAITING}), {{ring}} FROM freed
 """  # noqa: S608
 
 
@@ -98,14 +98,18 @@ def queue(execution: Execution, most: int) -> Admitted:
 def store(execution: Execution, changes: dict[str, Any], ring: bool = True) -> After | None:
     """Write its end, free its slot and, with `ring`, wake who waits for it. None if it had ended already.
 
-    It does not see a run that is submitted in the same instant; the doorbell of that run finds the slot free.
+    It does not see a run that was submitted after it began, while it waited for the session. The doorbell of that run may have been
+    answered before this is committed: where no slot was free then, only a second look finds it.
     """
     assignments, params = direct.changes_of(Execution, changes)
     words, rung = _ring(execution.topic) if ring else ("NULL", [])
     params += [execution.pk, ExecutionStatus.RUNNING, execution.session_id]
-    params += [execution.session_id, ExecutionStatus.PENDING, *rung]
-    row = direct.one(STORE.format(changes=assignments, ring=words), params)
-    return After(lifecycle.Freed(*row[:2]), row[2], bool(rung)) if row else None
+    waiting = [execution.session_id, ExecutionStatus.PENDING]
+    row = direct.one(STORE.format(changes=assignments, ring=words), [*params, *waiting, *rung])
+    if row is None:
+        return None
+    freed = lifecycle.Freed(*row[:3])
+    return After(freed, row[3] or (freed.was_full and direct.one(WAITING, waiting) is not None), bool(rung))
 
 
 def _holes(params: list[Any]) -> str:

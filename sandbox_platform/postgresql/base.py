@@ -22,6 +22,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def prepared(self) -> Any:
         """A cursor that sends values beside the statement: the server parses and plans it once a connection, not once a call."""
+        self.close_if_health_check_failed()
         self.ensure_connection()
         with self.wrap_database_errors:
             cursor = base.ServerBindingCursor(self.connection)  # type: ignore[attr-defined]

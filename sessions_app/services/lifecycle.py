@@ -275,10 +275,11 @@ def purge_old() -> None:
 
 
 class Freed(NamedTuple):
-    """Where a session stands when a slot of it has been freed."""
+    """Where a session stands when a slot of it has been freed, and whether it had none free before."""
 
     status: str
     closing: str
+    was_full: bool
 
 
 def take_slot(session_id: str) -> bool:
@@ -303,7 +304,7 @@ def slot_params(session_id: str) -> list[Any]:
 
 def free_slot(session_id: str) -> Freed:
     """A run has ended in this transaction."""
-    return Freed(*(direct.one(FREE_SLOT, [session_id]) or ("", "")))
+    return Freed(*(direct.one(FREE_SLOT, [session_id]) or ("", "", False)))
 
 
 # The statements that every run makes. The executions' table is named rather than imported: it lies above this app.
@@ -316,5 +317,5 @@ TAKE_SLOT = f"""
 """  # noqa: S608
 FREE_SLOT = f"""
     UPDATE {Session._meta.db_table} SET active_runs = active_runs - 1, last_activity_at = {direct.NOW}
-    WHERE id = %s RETURNING status, closing
+    WHERE id = %s RETURNING status, closing, active_runs + 1 >= max_concurrency AS was_full
 """  # noqa: S608

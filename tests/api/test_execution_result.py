@@ -1,13 +1,22 @@
 """GET /executions/{id}/result, and what runs come to."""
 
+import base64
 import json
 import math
+import socket
+import threading
+from pathlib import Path
 
 import pytest
+from django.db import connections
 
+from executions_app.models import Execution
+from sandbox_platform import wakeups
+from sessions_app.models import Session
 from tests.api.client import Api, error_of, eventually
 from tests.api.questions import IdQuestions
-from tests.factories import ExecutionFactory
+from tests.executors import EVENTS, executor
+from tests.factories import ContainerFactory, ExecutionFactory, NodeFactory
 
 KEYS = {
     "execution_id", "status", "stdout", "stderr", "stdout_truncated", "stderr_truncated", "stdout_omitted_bytes", "stderr_omitted_bytes",
@@ -375,3 +384,32 @@ def test_what_is_left_behind_is_dead_before_the_result_is_given(live: Api) -> No
     assert live.run(session_id, code)["status"] == "success"
     size = "import os, time; a = os.path.getsize('alive'); time.sleep(0.1); print(os.path.getsize('alive') - a)"
     assert live.run(session_id, size)["stdout"] == "0\n"
+
+
+def test_who_waited_since_before_the_sandbox_was_there_is_shown_what_it_says(
+    transactional_db: None, tmp_path: Path
+) -> None:
+    NodeFactory()
+    api = Api()
+    execution = ExecutionFactory(session__project=api.project, session__status="creating")
+    answers: list = []
+
+    def ask() -> None:
+        try:
+            answers.append(api.get(f"/executions/{execution.pk}/result?wait=2"))
+        finally:
+            connections.close_all()
+
+    def behave(request: str, connection: socket.socket) -> None:
+        events = [{"t": "started", "at": 1.0}, {"t": "stdout", "o": 0, "d": base64.b64encode(b"so far").decode()}]
+        connection.sendall(EVENTS + b"".join(json.dumps(event).encode() + b"\n" for event in events))
+
+    with executor(tmp_path / "x.sock", behave) as sandbox:
+        asking = threading.Thread(target=ask)
+        asking.start()
+        eventually(lambda: wakeups._exchange().listen(execution.topic).waiters.get(execution.topic))
+        container = ContainerFactory(socket=str(sandbox.path), ref=None)
+        Session.objects.filter(pk=execution.session_id).update(status="running", container=container)
+        Execution.objects.filter(pk=execution.pk).update(status="running")
+        asking.join(20)
+    assert (answers[0].json()["status"], answers[0].json()["stdout"]) == ("running", "so far")

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from django.db import OperationalError, connection
+from django.db import OperationalError, close_old_connections, connection
 
+from sandbox_platform import direct
 from sandbox_platform.bells import Notify
 from tests import cut
 
@@ -33,17 +34,28 @@ def test_an_idle_connection_is_kept_without_a_statement():
     assert connection.connection is raw and backend() == before
 
 
-def test_one_that_the_server_has_ended_is_replaced():
-    before = backend()
+def end_of(backend: int) -> None:
     parameters = {
         key: value
         for key, value in connection.get_connection_params().items()
         if key in ("dbname", "host", "user", "port", "password")
     }
     with psycopg.connect(**parameters, autocommit=True) as other:
-        assert other.execute("SELECT pg_terminate_backend(%s, 5000)", [before]).fetchone() == (True,)
+        assert other.execute("SELECT pg_terminate_backend(%s, 5000)", [backend]).fetchone() == (True,)
+
+
+def test_one_that_the_server_has_ended_is_replaced():
+    before = backend()
+    end_of(before)
     a_request_begins()
     assert backend() != before
+
+
+def test_one_that_the_server_has_ended_is_replaced_where_a_prepared_statement_is_the_first():
+    before = backend()
+    end_of(before)
+    close_old_connections()
+    assert direct.one("SELECT pg_backend_pid()", []) != (before,)
 
 
 @pytest.fixture

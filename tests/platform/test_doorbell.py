@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +17,7 @@ from executions_app import tasks
 from executions_app.models import Execution
 from executions_app.services import doorbell, ending, submit
 from executions_app.services.finish import finish
+from sandbox_platform import wakeups
 from sandbox_platform.queue import Queue, depth
 from sessions_app.models import Session
 from tests import workers
@@ -105,6 +107,26 @@ def test_an_answer_that_fails_does_not_keep_it_from_ringing(sandbox: Executor) -
             doorbell.ring(f"sess_{n}")
         eventually(lambda: len(rings) == 2)
     assert depth(Queue.RUNS) == 2
+
+
+@pytest.mark.skipif("wakeups.rides()", reason="PostgreSQL keeps what nobody has read")
+def test_no_ring_is_lost_while_one_is_answered(sandbox: Executor) -> None:
+    """A socket keeps ten datagrams: they are taken from it although the answer to the first takes long."""
+    rings: Rings = []
+    go_on = threading.Event()
+
+    def answer(*ring: Any) -> None:
+        assert go_on.wait(20)
+        rings.append(ring)
+
+    with followed(answer):
+        for n in range(30):
+            with wakeups.Waiter(f"dispatch:sess_x:{n}") as heard:
+                doorbell.publish("sess_x", n)
+                assert heard.wait(5)
+        go_on.set()
+        eventually(lambda: len(rings) == 30)
+    assert [task for _, task in rings] == list(range(30))
 
 
 def test_a_ring_for_a_session_that_is_gone_takes_its_task_away(sandbox: Executor) -> None:
