@@ -16,6 +16,7 @@ from sandbox_platform.errors import invalid, translate
 log = structlog.get_logger("sandbox.access")
 SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
+WITHOUT_BODY = frozenset({204, 304})
 Handler = Callable[[HttpRequest], HttpResponse]
 
 
@@ -40,6 +41,8 @@ class RequestIdMiddleware:
         response = self.get_response(request)
         seconds = time.perf_counter() - began
         response["X-Request-ID"] = request.request_id  # type: ignore[attr-defined]
+        if not response.streaming and response.status_code not in WITHOUT_BODY:
+            response.setdefault("Content-Length", str(len(response.content)))  # else it would be sent in three chunks
         route = request.resolver_match.route if request.resolver_match else "none"
         method = request.method if request.method in METHODS else "other"  # anybody could invent methods, each a series
         metrics.requests.labels(method, route, response.status_code).observe(seconds)

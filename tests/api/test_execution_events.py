@@ -88,6 +88,7 @@ def test_who_has_all_is_told_to_come_no_more(api: Api) -> None:
     last, _, _ = events(api.get(f"/executions/{execution.pk}/events"))[-1]
     answer = api.get(f"/executions/{execution.pk}/events", **{"Last-Event-ID": str(last)})
     assert (answer.status_code, answer.content) == (204, b"")
+    assert "Content-Length" not in answer.headers
 
 
 def test_who_followed_an_attempt_that_was_lost_gets_all_of_the_next(api: Api) -> None:

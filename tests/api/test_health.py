@@ -103,3 +103,9 @@ def test_another_method_is_405(db: None, path: str, method: str) -> None:
 @pytest.mark.parametrize("path", ["/health", "/ready", "/metrics"])
 def test_head_is_answered(db: None, path: str) -> None:
     assert client.head(path).status_code in (200, 503)
+
+
+@pytest.mark.parametrize("path", ["/health", "/api/v1/nowhere"])
+def test_an_answer_says_how_long_it_is(path: str) -> None:
+    answer = client.get(path)
+    assert int(answer.headers["Content-Length"]) == len(answer.content) > 0
