@@ -188,11 +188,21 @@ def _look_at_container(execution: Execution) -> None:
 
 
 _current: DriveLoop | None = None
+_lock = threading.Lock()
 
 
 def loop() -> DriveLoop:
-    """This process's loop; a fork starts its own."""
+    """This process's loop, whichever of its threads asks first; a fork starts its own."""
     global _current
-    if _current is None or _current.pid != os.getpid():
-        _current = DriveLoop()
-    return _current
+    with _lock:
+        if _current is None or _current.pid != os.getpid():
+            _current = DriveLoop()
+        return _current
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)

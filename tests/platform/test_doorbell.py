@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from django.db import transaction
 
 from executions_app import tasks
 from executions_app.models import Execution
-from executions_app.services import doorbell, ending, submit
+from executions_app.services import doorbell, ending, loop, submit
 from executions_app.services.finish import finish
 from sandbox_platform import wakeups
 from sandbox_platform.queue import Queue, depth
@@ -151,3 +152,21 @@ def test_a_place_is_not_taken_for_nobody(sandbox: Executor) -> None:
     ExecutionFactory(session_id=session_id, status="failed")
     tasks.dispatch(session_id)
     assert Session.objects.get(pk=session_id).active_runs == 0
+
+
+def test_who_hears_and_who_has_the_task_drive_by_one_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    both_ask = threading.Barrier(2)
+    made: list[object] = []
+
+    class Slow(loop.DriveLoop):
+        def __init__(self) -> None:
+            made.append(self)
+            with suppress(threading.BrokenBarrierError):
+                both_ask.wait(0.3)  # so long the other one may come in between
+            super().__init__()
+
+    monkeypatch.setattr(loop, "_current", None)
+    monkeypatch.setattr(loop, "DriveLoop", Slow)
+    with ThreadPoolExecutor(2) as threads:
+        first, second = threads.map(lambda _: loop.loop(), range(2))
+    assert first is second and len(made) == 1
