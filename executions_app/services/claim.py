@@ -14,6 +14,7 @@ from executions_app.services import reading, target
 from executions_app.services.statements import TABLE, WAITING
 from runtime.models import Container
 from sandbox_platform import direct, processes, wakeups
+from sandbox_platform.queue import Queue
 from sessions_app.models import Session
 from sessions_app.services import lifecycle
 
@@ -33,7 +34,7 @@ TAKE = f"""
 # What it sees may be older than the lock on the session that it waited for, and a run that waits by then may be ending now: its end locks
 # the run before the session. So it waits for no run.
 CLAIM = f"""
-    WITH heard AS (DELETE FROM {OrmQ._meta.db_table} USING {direct.NO_WAIT} WHERE id = %s),
+    WITH heard AS (DELETE FROM {OrmQ._meta.db_table} USING {direct.NO_WAIT} WHERE id = %s AND key = '{Queue.RUNS}'),
     place AS (SELECT id FROM {Session._meta.db_table} WHERE {lifecycle.HAS_SLOT} FOR NO KEY UPDATE),
     taken AS ({TAKE.replace("LIMIT 1", "LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED")} AND EXISTS (SELECT 1 FROM place) RETURNING {OF_RUN}),
     slot AS ({lifecycle.FILL_SLOT} WHERE id = %s AND EXISTS (SELECT 1 FROM taken) RETURNING {", ".join(target.SESSION)})
@@ -79,7 +80,7 @@ def _at_once(session_id: str, task: int | None) -> Sequence[Any] | None:
 def _step_by_step(session_id: str, task: int | None) -> Sequence[Any] | None:
     with transaction.atomic():
         if task is not None:
-            OrmQ.objects.filter(pk=task).delete()
+            OrmQ.objects.filter(pk=task, key=Queue.RUNS).delete()
         if not lifecycle.claim_slot(session_id):
             return None
         assignments, params = _taking(session_id)

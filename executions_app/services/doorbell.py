@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import structlog
 from django.db import close_old_connections, connection
 from django.utils import timezone
 from django_q.models import OrmQ
 
 from sandbox_platform import direct, wakeups
 from sandbox_platform.bells import RING_WITH_ID, channel_of
+from sandbox_platform.errors import OUTAGE
 from sandbox_platform.queue import Queue, package
 
+log = structlog.get_logger(__name__)
 KIND = "dispatch"
 # A statement goes on with FROM or ends here; parameters by `task_params`.
 TASK = f"INSERT INTO {OrmQ._meta.db_table} (key, payload, lock) SELECT %s, %s, %s"
@@ -53,8 +56,11 @@ def follow(answer: Callable[[str, int], None]) -> Callable[[], None]:
 
     def heard(topic: str) -> None:
         _, session_id, task = topic.split(":")
-        close_old_connections()
-        answer(session_id, int(task))
+        try:
+            close_old_connections()
+            answer(session_id, int(task))
+        except OUTAGE as error:  # the task is there still
+            log.warning("database_unavailable", error=str(error))
 
     return wakeups.follow(KIND, heard)
 

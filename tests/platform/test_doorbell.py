@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 from django.db import transaction
+from django.utils import timezone
+from django_q.models import OrmQ
 
 from executions_app import tasks
 from executions_app.models import Execution
@@ -134,6 +136,12 @@ def test_a_ring_for_a_session_that_is_gone_takes_its_task_away(sandbox: Executor
     with followed(tasks.dispatch):
         doorbell.ring("sess_gone")
         eventually(lambda: depth(Queue.RUNS) == 0)
+
+
+def test_a_ring_takes_no_task_of_another_queue(sandbox: Executor) -> None:
+    other = OrmQ.objects.create(key=str(Queue.BUILDS), payload="", lock=timezone.now())
+    tasks.dispatch(sandbox.session(), other.pk)
+    assert OrmQ.objects.filter(pk=other.pk).exists()
 
 
 def test_twice_heard_is_begun_once(sandbox: Executor) -> None:
