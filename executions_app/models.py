@@ -146,5 +146,5 @@ class Execution(StateModel):
 
 
 def topic_of(pk: str) -> str:
-    """Of the execution of that id, whether there is one or not."""
+    """What wakes those who wait for the execution of that id, whether there is one or not."""
     return f"execution:{pk}"

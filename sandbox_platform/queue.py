@@ -11,8 +11,6 @@ from django_q.brokers import Broker
 from django_q.models import Failure, OrmQ
 from django_q.tasks import async_task
 
-from sandbox_platform.broker import topic
-
 
 class Queue(StrEnum):
     """One cluster of workers each, so that slow work can't hold up quick work."""
@@ -39,16 +37,11 @@ def again(failure: Failure) -> bool:
 
 
 def package(queue: Queue, func: str, *ids: str | int) -> str:
-    """What `enqueue` would write as the payload of a row, for who writes it in a statement of their own. Ring `topic_of(queue)` then."""
+    """What `enqueue` would write as the payload of a row, for who writes it in a statement of their own."""
     wrapped = _Wrapped(list_key=str(queue))
     request_id = structlog.contextvars.get_contextvars().get("request_id", "")
     async_task("sandbox_platform.queue.call", func, request_id, *ids, cluster=str(queue), broker=wrapped)
     return wrapped.payload
-
-
-def topic_of(queue: Queue) -> str:
-    """What wakes the workers of `queue`."""
-    return topic(str(queue))
 
 
 class _Wrapped(Broker):

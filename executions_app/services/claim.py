@@ -28,15 +28,16 @@ TRIES = 5
 # Its session's row is locked by then: no two claim at a time. But one that is found may be cancelled meanwhile: its state is asked twice.
 TAKE = f"""
     UPDATE {TABLE} SET {{changes}} WHERE status = %s AND id = (
-        SELECT id FROM {TABLE} WHERE session_id = %s AND status = %s ORDER BY number LIMIT 1)
+        SELECT id FROM {TABLE} WHERE session_id = %s AND status = %s ORDER BY number LIMIT 1 {{lock}})
 """  # noqa: S608
+NOT_LOCKED = "FOR NO KEY UPDATE SKIP LOCKED"
 # All of it where a statement may hold several that change rows. A row where the session has a place free, with a run in it or none.
 # What it sees may be older than the lock on the session that it waited for, and a run that waits by then may be ending now: its end locks
 # the run before the session. So it waits for no run.
 CLAIM = f"""
     WITH heard AS (DELETE FROM {OrmQ._meta.db_table} USING {direct.NO_WAIT} WHERE id = %s AND key = '{Queue.RUNS}'),
     place AS (SELECT id FROM {Session._meta.db_table} WHERE {lifecycle.HAS_SLOT} FOR NO KEY UPDATE),
-    taken AS ({TAKE.replace("LIMIT 1", "LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED")} AND EXISTS (SELECT 1 FROM place) RETURNING {OF_RUN}),
+    taken AS ({TAKE} AND EXISTS (SELECT 1 FROM place) RETURNING {OF_RUN}),
     slot AS ({lifecycle.FILL_SLOT} WHERE id = %s AND EXISTS (SELECT 1 FROM taken) RETURNING {", ".join(target.SESSION)})
     SELECT {target.COLUMNS}, {", ".join(f"e.{name}" for name in DRIVEN)}
     FROM place CROSS JOIN {direct.NO_WAIT} LEFT JOIN (taken e CROSS JOIN slot s) ON true
@@ -73,7 +74,8 @@ def eldest(session_id: str, look: bool = True, task: int | None = None) -> Execu
 def _at_once(session_id: str, task: int | None) -> Sequence[Any] | None:
     assignments, params = _taking(session_id)
     return direct.one(
-        CLAIM.format(changes=assignments), [task, *lifecycle.claim_params(session_id), *params, session_id]
+        CLAIM.format(changes=assignments, lock=NOT_LOCKED),
+        [task, *lifecycle.claim_params(session_id), *params, session_id],
     )
 
 
@@ -84,7 +86,7 @@ def _step_by_step(session_id: str, task: int | None) -> Sequence[Any] | None:
         if not lifecycle.claim_slot(session_id):
             return None
         assignments, params = _taking(session_id)
-        taken = direct.one(f"{TAKE.format(changes=assignments)} RETURNING id", params)
+        taken = direct.one(f"{TAKE.format(changes=assignments, lock='')} RETURNING id", params)
         if taken is None:
             transaction.set_rollback(True)
             return ()
