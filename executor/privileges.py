@@ -101,11 +101,13 @@ def kill_user(uid: int) -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
-def kill_known(uid: int) -> None:
-    """Sends SIGKILL to the processes of `uid` that can be seen; one that forks fast may escape, see `kill_user`."""
-    for pid in processes_of(uid):
+def kill_known(uid: int) -> list[int]:
+    """Sends SIGKILL to the processes of `uid` that can be seen, and gives them; one that forks fast may escape, see `kill_user`."""
+    found = processes_of(uid)
+    for pid in found:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+    return found
 
 
 def processes_of(uid: int) -> list[int]:

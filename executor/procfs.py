@@ -54,6 +54,21 @@ def owner(pid: int) -> int | None:
         return None
 
 
+def threads(pid: int) -> int:
+    """How many a process has; 0 when it is gone."""
+    path, folder = place(f"{pid}/task")
+    try:
+        tasks = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+    except OSError:
+        return 0
+    try:
+        return len(os.listdir(tasks))
+    except OSError:
+        return 0
+    finally:
+        os.close(tasks)
+
+
 def pids() -> list[int]:
     """All processes, zombies included."""
     return [int(name) for name in os.listdir("/proc" if _folder is None else _folder) if name.isdigit()]

@@ -113,6 +113,7 @@ class Run:
         self.oom_after: int | None = None
         self.artifacts: list[dict[str, Any]] = []
         self.artifacts_truncated = False
+        self.listed: tuple[list[dict[str, Any]], bool] | None = None  # both, once the file helper has said
         self.result_line = b""
         self.watchers: set[Callable[[], None]] = set()
         self._frames = bytearray()
@@ -127,6 +128,11 @@ class Run:
         self.cpu += cpu
         self.rss = max(self.rss, rss)
 
+    @property
+    def said_how(self) -> bool:
+        """Whether it has said itself how it ended. Nothing that it says later counts."""
+        return self._claim is not None
+
     def feed_result(self, data: bytes) -> bool:
         """Takes bytes from the result pipe. True once the run has said how it ended. Noise silences the pipe."""
         self._frames += data
@@ -140,7 +146,7 @@ class Run:
             body = bytes(self._frames[HEADER.size : HEADER.size + length])
             del self._frames[: HEADER.size + length]
             self._take(body)
-        return self._claim is not None
+        return self.said_how
 
     def _take(self, body: bytes) -> None:
         try:

@@ -26,6 +26,7 @@ class Slot:
         self.run: Run | None = None
         self.warm: WarmNode | None = None
         self.swept = False  # since the end of the run began
+        self.listing = False  # the file helper has been asked for the run's artifacts before its process was dead
         self.pipes: dict[int, str] = {}
         self.unsent: Pipes | None = None  # while there is no zygote to hand them to
         self.asked: Pipes | None = None  # from then on: its request shows whether a process took it

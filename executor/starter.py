@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
+from typing import Any
 
 from executor.claim import take_back
 from executor.cli import Options
@@ -15,6 +17,7 @@ from executor.loop import Loop
 from executor.pumps import Pumps
 from executor.runs import Run
 from executor.slots import Pipes, Slot, WarmNodes
+from executor.waiting import Waiting
 
 START_PATIENCE = 60.0  # seconds that the zygote may take to answer, its imports included
 SCAN_PATIENCE = 5.0  # seconds for the look at the workspace
@@ -40,11 +43,19 @@ class Starter:
     ) -> None:
         self._loop, self._options, self._zygote, self._files, self._nodes = loop, options, zygote, files, nodes
         self._pumps, self._began, self._fail = pumps, began, fail
+        self.waiting = Waiting(loop, options, zygote)
         self._known_root: list[int] | None = None
+        self._ready: dict[int, Pipes] = {}  # by uid
 
     def limit(self, slot: Slot) -> None:
         """From now on it has so long for a process."""
         slot.timers["start"] = self._loop.later(START_PATIENCE, partial(self._late, slot))
+
+    def prepare(self, uid: int) -> None:
+        """Makes pipes for that user's next run, while there is nothing else to do."""
+        if uid not in self._ready:
+            with suppress(OSError):
+                self._ready[uid] = Pipes(uid, self._options.user_uid, stdin=False)
 
     def forget_workspace(self) -> None:
         """The file helper knows it no more."""
@@ -72,7 +83,7 @@ class Starter:
             self.launch(slot, run)
 
     def launch(self, slot: Slot, run: Run) -> None:
-        """Hands code and pipes to the zygote."""
+        """Hands code and pipes to the child that waits, or else to the zygote."""
         if slot.run is not run or run.state != "starting" or slot.pipes:
             return
         slot.cancel_timer("begin")
@@ -82,26 +93,46 @@ class Starter:
                 if self._warm(slot, run):
                     return
             self._nodes.discard(slot)
-            pipes = Pipes(slot.uid, self._options.user_uid, stdin=run.spec["stdin"] is not None)
+            pipes = self._pipes(slot.uid, run.spec["stdin"] is not None)
             pipes.write_spec(run)
         except OSError as error:
             return self._fail(slot, f"not started: {error.strerror}; user code has not begun")
         slot.unsent = pipes
-        self._ask(slot, run, time.monotonic() + REPLACE_PATIENCE)
-        if run.state == "starting":
-            self._pumps.attach(slot, run, pipes)
-        else:
-            pipes.close()
+        pid = self._give(slot, run)
+        if not pid:
+            self._ask(slot, run, time.monotonic() + REPLACE_PATIENCE)
+        if run.state != "starting":
+            return pipes.close()
+        self._pumps.attach(slot, run, pipes)
+        if pid:
+            self._began(slot, run, pid, time.monotonic())
+
+    def _pipes(self, uid: int, stdin: bool) -> Pipes:
+        ready = None if stdin else self._ready.pop(uid, None)
+        return ready or Pipes(uid, self._options.user_uid, stdin)
+
+    def _give(self, slot: Slot, run: Run) -> int:
+        """The pid of the child that waited, and has the run and its pipes now; 0 where none did."""
+        assert slot.unsent is not None
+        pid = 0
+        if run.spec["language"] != "javascript":
+            pid = self.waiting.give(run, _message(run), tuple(slot.unsent.theirs))
+        if pid:
+            self._handed(slot, run)
+        return pid
+
+    def _handed(self, slot: Slot, run: Run) -> None:
+        assert slot.unsent is not None
+        run.zygote, run.tries = self._zygote.pid, run.tries + 1
+        slot.unsent.close_theirs(keep_spec=True)
+        slot.asked, slot.unsent = slot.unsent, None
 
     def _ask(self, slot: Slot, run: Run, until: float) -> None:
         """Hands the pipes to the zygote, as soon as there is one."""
         slot.cancel_timer("ask")
         assert slot.unsent is not None
-        message = {"run": run.key, "uid": slot.uid, "language": run.spec["language"]}
-        if self._zygote.send(message, tuple(slot.unsent.theirs)):
-            run.zygote, run.tries = self._zygote.pid, run.tries + 1
-            slot.unsent.close_theirs(keep_spec=True)
-            slot.asked, slot.unsent = slot.unsent, None
+        if self._zygote.send(_message(run), tuple(slot.unsent.theirs)):
+            self._handed(slot, run)
         elif time.monotonic() < until:
             slot.timers["ask"] = self._loop.later(ASK_AGAIN, partial(self._ask, slot, run, until))
         else:
@@ -146,3 +177,7 @@ class Starter:
     def _late(self, slot: Slot) -> None:
         begun = slot.asked is not None and not take_back(slot.asked.spec)
         self._fail(slot, f"no process within a minute; user code {'may have begun' if begun else 'has not begun'}")
+
+
+def _message(run: Run) -> dict[str, Any]:
+    return {"run": run.key, "uid": run.uid, "language": run.spec["language"]}

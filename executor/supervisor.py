@@ -28,6 +28,7 @@ from executor.wire import Fault
 TELL_AFTER = (
     0.003  # seconds until those who follow hear of a start by itself: with the end of a short run they are woken once
 )
+PREPARE_AFTER = 0.002  # seconds after the end of a run, whose telling that would hold up
 MAX_HELD = 256
 MAX_HELD_BYTES = 64 * 1024 * 1024
 MAX_REMEMBERED = 100_000
@@ -190,9 +191,17 @@ class Supervisor:
         for name in list(slot.timers):
             slot.cancel_timer(name)
         slot.forget_theirs()
-        slot.swept = False
-        kill_known(slot.uid)
+        slot.swept = slot.listing = False
+        if kill_known(slot.uid) == [run.pid] and run.said_how and procfs.threads(run.pid) == 1:
+            # Nothing of the run does anything any more. While the kernel takes its process apart, what follows can begin.
+            self._kill_all(slot)
+            slot.listing = self._files.send({"end": run.key})
         self._sweep(slot, run)
+
+    def _kill_all(self, slot: Slot) -> None:
+        """In one stroke, also what forks too fast to be seen. We wear the user's uid for it: only once what we see is dead or dying."""
+        kill_user(slot.uid)
+        slot.swept = True
 
     def _sweep(self, slot: Slot, run: Run, pause: float = 0.001) -> None:
         """Comes back until no process of the slot is left, zombies included, and its main process is accounted for."""
@@ -202,14 +211,11 @@ class Supervisor:
         awaited = self._awaited(run)
         left = [run.pid] if awaited else processes_of(slot.uid)
         if not left and not slot.swept:
-            # What we see is dead. Only now do we wear the user's uid, to end in one stroke what forks too fast to be seen.
-            kill_user(slot.uid)
-            slot.swept = True
+            self._kill_all(slot)
             left = processes_of(slot.uid)
         if left:
             if pause > 0.004:  # at first they are only slow to die
-                kill_user(slot.uid)
-                slot.swept = True
+                self._kill_all(slot)
             if time.monotonic() - run.ended > 2.0 and pause >= 0.064:
                 log("error", "run_does_not_die", run=run.id, processes=len(left))
             pause = min(2 * pause, 0.064)
@@ -225,9 +231,9 @@ class Supervisor:
         return told_by_zygote or procfs.owner(run.pid) is not None
 
     def _collect(self, slot: Slot, run: Run) -> None:
-        """All are dead: asks for the artifacts and meanwhile reads what the pipes still hold."""
+        """All are dead: asks for the artifacts, unless that was done, and meanwhile reads what the pipes still hold."""
         run.state = "collecting"
-        asked = self._files.send({"end": run.key})
+        asked = slot.listing or self._files.send({"end": run.key})
         for fd, name in list(slot.pipes.items()):
             if name != "stdin":
                 while self._pumps.drain(slot, run, fd, name):
@@ -235,7 +241,9 @@ class Supervisor:
             if fd in slot.pipes:
                 self._pumps.close(slot, fd)
         run.oom_after = oom_kills()
-        if asked:
+        if slot.listing and run.listed is not None:
+            self._finish(slot, run, *run.listed)
+        elif asked:
             slot.timers["scan"] = self._loop.later(SCAN_PATIENCE, partial(self._finish, slot, run, [], True))
         else:
             self._finish(slot, run, [], True)
@@ -247,13 +255,19 @@ class Supervisor:
         run.artifacts, run.artifacts_truncated = artifacts, truncated
         slot.run = None
         run.finish()
+        self._starter.waiting.tell()
         log("info", "run_ended", run=run.id, request_id=run.request_id, outcome=run.outcome)
         if not self.active:
             if self._options.apart:
                 self._zygote.send({"idle": True})
             self._wiper.start(sorted(self._used))
             self._used.clear()
+            self._loop.later(PREPARE_AFTER, self._prepare)
         self.nodes.top_up()
+
+    def _prepare(self) -> None:
+        """For the first slot: that is where a run goes that comes alone."""
+        self._starter.prepare(self.slots[0].uid)
 
     # -- the helpers ------------------------------------------------------------------------------------------------
 
@@ -263,8 +277,11 @@ class Supervisor:
     def _by_key(self, key: int) -> tuple[Slot, Run] | None:
         return next(((slot, slot.run) for slot in self.slots if slot.run is not None and slot.run.key == key), None)
 
-    def _zygote_says(self, message: dict[str, Any], _fds: list[int]) -> None:
-        if "exit" in message:
+    def _zygote_says(self, message: dict[str, Any], fds: list[int]) -> None:
+        if "ahead" in message:
+            self._starter.waiting.came(message["ahead"], fds[0])
+        elif "exit" in message:
+            self._starter.waiting.ended(message["exit"])
             for slot in self.slots:
                 if slot.run is not None and slot.run.pid == message["exit"]:
                     slot.run.account(message["cpu"], message["rss"])
@@ -274,6 +291,7 @@ class Supervisor:
             self._zygote_ready = True
             self.preloaded = message["preloaded"]
             self.preload_errors = {name: fit(words, MAX_WORDS) for name, words in message["preload_errors"].items()}
+            self._prepare()
             log("info", "ready", preloaded=self.preloaded, errors=self.preload_errors or None)
             self.nodes.top_up()
         elif found := self._by_key(message["run"]):
@@ -290,6 +308,7 @@ class Supervisor:
 
     def _zygote_died(self) -> None:
         self._zygote_ready = False
+        self._starter.waiting.forget()
         for slot in self.slots:
             if slot.run is not None and slot.run.state == "starting" and slot.asked is not None:
                 self._starter.unanswered(slot, slot.run, "the interpreter died while it was asked for a process")
@@ -301,7 +320,11 @@ class Supervisor:
         elif "begun" in message and (found := self._by_key(message["begun"])):
             self._starter.launch(*found)
         elif "ended" in message and (found := self._by_key(message["ended"])):
-            self._finish(*found, message["artifacts"], message["truncated"])
+            self._listed(*found, message["artifacts"], message["truncated"])
+
+    def _listed(self, slot: Slot, run: Run, artifacts: list[dict[str, Any]], truncated: bool) -> None:
+        run.listed = artifacts, truncated
+        self._finish(slot, run, *run.listed)
 
     def _files_died(self) -> None:
         self._starter.forget_workspace()
@@ -309,5 +332,5 @@ class Supervisor:
             run = slot.run
             if run is not None and "begin" in slot.timers:
                 self._starter.launch(slot, run)
-            elif run is not None and run.state == "collecting":
-                self._finish(slot, run, [], True)
+            elif run is not None and (slot.listing or run.state == "collecting"):
+                self._listed(slot, run, [], True)

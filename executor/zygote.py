@@ -19,15 +19,14 @@ from typing import Any, NoReturn
 
 from executor import apart, child, procfs
 from executor.cli import Options
-from executor.linux import collapse_memory, cpu_seconds, receive_message, send_message, seqpacket_pair
+from executor.linux import collapse_memory, receive_message, send_message, seqpacket_pair
 from executor.log import log
 from executor.privileges import limit_address_space
 
 # Imported so early because almost every run needs them; they cost little.
 COMMON = ("datetime", "functools", "math", "random", "re", "typing")
-QUIET = 2  # milliseconds without a message, after the end of a run, until the next child is forked
-YOUNG = 25  # milliseconds instead, while the run at hand has not ended: forking must not hold up the telling of its end
-AGAIN = 500  # milliseconds, when it could not be forked or died
+QUIET = 2  # milliseconds without a message until the next child is forked
+AGAIN = 500  # milliseconds instead, when it could not be forked, or died without a run
 SINGLE_THREADED = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
@@ -44,7 +43,7 @@ def serve(options: Options, sock: socket.socket) -> None:
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
     loaded = [name for name in options.preload if name not in errors]
     send_message(sock, {"ready": True, "preloaded": loaded, "preload_errors": errors})
-    ahead = Ahead(options)
+    ahead = Ahead(options, sock)
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     poll.register(wake_read, select.POLLIN)
@@ -62,6 +61,8 @@ def serve(options: Options, sock: socket.socket) -> None:
                 return
             if "run" in request:
                 _serve(sock, request, fds, options, ahead)
+            elif "taken" in request:
+                ahead.taken(request["taken"])
             else:
                 ahead.runs_ended()
 
@@ -94,15 +95,13 @@ def _preload(options: Options) -> dict[str, str]:
 
 
 class Ahead:
-    """The child that waits for its run. It is as privileged and as ignorant as the zygote until it gets one."""
+    """The child that waits for its run. It is as privileged and as ignorant as the zygote until it gets one, from PID 1 (waiting.py)."""
 
-    def __init__(self, options: Options) -> None:
-        self._options = options
-        self._sock: socket.socket | None = None
+    def __init__(self, options: Options, sock: socket.socket) -> None:
+        self._options, self._sock = options, sock
         self.pid = 0
         self._patience = QUIET
         self.wanted, self._never = True, False
-        self.spent: dict[int, float] = {}  # processor time before its run, by pid, of those who got one
 
     @property
     def pause(self) -> int | None:
@@ -116,20 +115,18 @@ class Ahead:
             ours, theirs = seqpacket_pair()
         except OSError:
             return
-        try:
-            pid = os.fork()
-        except OSError:
-            ours.close()
-        else:
-            if pid == 0:
+        with ours, theirs:
+            try:
+                self.pid = os.fork()
+            except OSError:
+                return
+            if self.pid == 0:
                 ours.close()
                 self._wait(theirs)
-            self.pid, self._sock, self._patience = pid, ours, QUIET
-        finally:
-            theirs.close()
+            send_message(self._sock, {"ahead": self.pid}, (ours.fileno(),))
 
     def _wait(self, sock: socket.socket) -> NoReturn:
-        """Ends with the zygote, whose end of the socket is the only one."""
+        """Ends when PID 1 closes its end of the socket, which is the only one."""
         try:
             os.closerange(3, sock.fileno())
             os.closerange(sock.fileno() + 1, 256)
@@ -143,20 +140,13 @@ class Ahead:
             os._exit(125)  # it may have been given a run by now, which this must not pass for
         child.run(request, fds, self._options)
 
-    def hand_over(self, request: dict[str, Any], fds: list[int]) -> int:
-        """Its pid, or 0 when there is none."""
-        if self._sock is None:
-            return 0
-        pid, sock = self.pid, self._sock
-        self.pid, self._sock, self._patience = 0, None, YOUNG
-        with sock:
-            self.spent[pid] = cpu_seconds(pid)
-            try:
-                send_message(sock, request, tuple(fds))
-            except OSError:
-                del self.spent[pid]
-                return 0
-        return pid
+    def taken(self, pid: int) -> None:
+        """That child has got a run, or had: the moment to think of the next."""
+        if pid == self.pid:
+            self.pid = 0
+        self._patience = QUIET
+        if self._options.apart:
+            self.wanted = False
 
     def make_way(self, language: str) -> None:
         """A run comes. Where runs see each other in /proc (`--apart`) none may see this child, so it waits only while there are none.
@@ -165,36 +155,28 @@ class Ahead:
         """
         if not self._options.apart or language == "wipe":
             return
-        self.wanted = False
-        if language == "javascript":
-            self._never = True
-            if self.pid:
-                os.kill(self.pid, signal.SIGKILL)
-                os.waitpid(self.pid, 0)
-                self.ended()
+        self.wanted, self._never = False, self._never or language == "javascript"
+        if self.pid:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+            self.pid = 0
 
     def runs_ended(self) -> None:
         """PID 1 knows of no process of any run."""
         self.wanted, self._patience = not self._never, QUIET
 
-    def run_ended(self) -> None:
-        """A run is over: the moment to think of the next."""
-        self._patience = QUIET
-
-    def ended(self) -> None:
-        """It died without a run."""
-        assert self._sock is not None
-        self._sock.close()
-        self.pid, self._sock, self._patience = 0, None, AGAIN
+    def ended(self, pid: int) -> None:
+        """If it was this one: PID 1 says so if it had a run."""
+        if pid == self.pid:
+            self.pid, self._patience = 0, AGAIN
 
 
 def _serve(sock: socket.socket, request: dict[str, Any], fds: list[int], options: Options, ahead: Ahead) -> None:
-    """Nodes and wipers start on a fork of their own: nobody waits for them."""
+    """On a fork of its own: nodes and wipers, for which nobody waits, and a run that found no child waiting."""
     at = time.monotonic()
     ahead.make_way(request["language"])
-    pid = ahead.hand_over(request, fds) if request["language"] in ("python", "shell") else 0
     try:
-        pid = pid or os.fork()
+        pid = os.fork()
     except OSError as error:
         send_message(sock, {"run": request["run"], "error": f"no process could be started: {error.strerror}"})
     else:
@@ -214,9 +196,6 @@ def _reap(sock: socket.socket, ahead: Ahead) -> None:
             return
         if pid == 0:
             return
-        if pid == ahead.pid:
-            ahead.ended()
-            continue
-        ahead.run_ended()
-        cpu = usage.ru_utime + usage.ru_stime - ahead.spent.pop(pid, 0.0)
+        ahead.ended(pid)
+        cpu = usage.ru_utime + usage.ru_stime
         send_message(sock, {"exit": pid, "status": status, "cpu": cpu, "rss": usage.ru_maxrss})

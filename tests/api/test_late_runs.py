@@ -16,6 +16,7 @@ from executions_app.services import drive
 from runtime.drivers.errors import ExecutorUnavailable
 from runtime.drivers.executor_client import AsyncExecutorClient, Event, ExecutorClient, Result
 from sessions_app.models import Session
+from tests import zygotes
 from tests.api.client import Api, eventually
 from tests.drivers.conftest import host_pid
 
@@ -56,7 +57,7 @@ def test_a_run_that_begins_late_has_all_its_time(
     monkeypatch.setattr(drive, "HOST_GRACE", 0.2)
     session_id = live.session()
     zygote = zygote_of(session_id)
-    os.kill(zygote, signal.SIGSTOP)
+    zygotes.stop(zygote)
     timer = threading.Timer(1 + 2 * drive.HOST_GRACE, os.kill, (zygote, signal.SIGCONT))
     timer.start()
     ended = result(live, session_id, headers)

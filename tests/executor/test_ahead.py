@@ -13,6 +13,8 @@ import pytest
 
 from executor import zygote
 from executor.cli import parse
+from executor.linux import seqpacket_pair
+from tests import zygotes
 from tests.api.client import eventually
 from tests.executor.sandbox import Sandbox
 from tests.executor.test_endings import COUNTED
@@ -93,7 +95,9 @@ from executor import child, zygote
 def fail():
     raise MemoryError
 child.prepare = fail
-ahead = zygote.Ahead(None)
+from executor.linux import seqpacket_pair
+ours, theirs = seqpacket_pair()
+ahead = zygote.Ahead(None, ours)
 ahead.fork()
 print(os.waitstatus_to_exitcode(os.waitpid(ahead.pid, 0)[1]))
 """
@@ -102,24 +106,31 @@ print(os.waitstatus_to_exitcode(os.waitpid(ahead.pid, 0)[1]))
     assert said.stdout.strip() == "125", said.stderr
 
 
-def ahead_where_runs_see_each_other():
-    return zygote.Ahead(parse(["--apart"]))
+@pytest.fixture
+def to_first():
+    """The socket to PID 1."""
+    ours, theirs = seqpacket_pair()
+    with ours, theirs:
+        yield ours
 
 
-def test_where_runs_see_each_other_it_waits_only_while_there_is_none():
-    ahead = ahead_where_runs_see_each_other()
+@pytest.fixture
+def ahead(to_first):
+    """Where runs see each other."""
+    return zygote.Ahead(parse(["--apart"]), to_first)
+
+
+def test_where_runs_see_each_other_it_waits_only_while_there_is_none(ahead):
     assert ahead.pause is not None
     ahead.make_way("wipe")
     assert ahead.pause is not None, "that is no user's code"
-    ahead.make_way("python")
-    ahead.run_ended()
+    ahead.taken(ahead.pid)
     assert ahead.pause is None, "others may be under way, and what this one left"
     ahead.runs_ended()
     assert ahead.pause is not None
 
 
-def test_where_runs_see_each_other_it_is_gone_before_a_node_begins_and_for_good():
-    ahead = ahead_where_runs_see_each_other()
+def test_where_runs_see_each_other_it_is_gone_before_a_node_begins_and_for_good(ahead):
     ahead.fork()
     pid = ahead.pid
     ahead.make_way("javascript")
@@ -129,7 +140,37 @@ def test_where_runs_see_each_other_it_is_gone_before_a_node_begins_and_for_good(
     assert (ahead.pid, ahead.pause) == (0, None)
 
 
-def test_elsewhere_it_waits_beside_runs():
-    ahead = zygote.Ahead(parse([]))
+def test_elsewhere_it_waits_beside_runs(to_first):
+    ahead = zygote.Ahead(parse([]), to_first)
     ahead.make_way("javascript")
     assert ahead.pause is not None
+
+
+def test_a_run_that_goes_on_does_not_keep_the_next_one_from_waiting(sandbox):
+    (taken,) = eventually(lambda: waiting(sandbox))
+    stream = sandbox.start("import time\nprint('up')\ntime.sleep(100)", run_id="long")
+    stream.until(b"up")
+    assert eventually(lambda: set(waiting(sandbox)) - {taken})
+    assert taken in waiting(sandbox), "it is running still"
+    sandbox.request("POST", "/v1/runs/long/cancel")
+    assert stream.outcome().outcome == "cancelled"
+
+
+def test_it_ends_with_its_zygote(sandbox):
+    (outside,) = eventually(lambda: waiting(sandbox))
+    zygote = int(Path(f"/proc/{outside}/stat").read_text().rpartition(")")[2].split()[1])
+    zygotes.kill(zygote)
+    eventually(lambda: not Path(f"/proc/{outside}").exists())
+    assert sandbox.run(WHO).value > 1
+
+
+def test_one_that_is_killed_as_its_run_comes_leaves_that_to_another(sandbox):
+    """Its socket is closed before PID 1 hears of its end: the zygote, which would tell, is stopped."""
+    (outside,) = eventually(lambda: waiting(sandbox))
+    zygote = int(Path(f"/proc/{outside}/stat").read_text().rpartition(")")[2].split()[1])
+    zygotes.stop(zygote)
+    stream = sandbox.start("def handler(event): return 1")
+    os.kill(zygote, signal.SIGCONT)
+    ended = stream.outcome()
+    assert (ended.outcome, ended.value) == ("ok", 1)
+    assert "run_starts_anew" not in sandbox.log

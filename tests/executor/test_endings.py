@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import threading
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from executor import claim
+from tests import zygotes
 from tests.executor.sandbox import Sandbox
 
 SLOT = range(20001, 20017)
@@ -219,21 +219,13 @@ def zygote_of(sandbox: Sandbox) -> int:
 def await_asked(sandbox: Sandbox) -> None:
     """Until the zygote has been handed a request: PID 1 keeps it while it knows of no process."""
     folder = Path(f"/proc/{sandbox.init}/fd")
-    while not any(os.readlink(fd).startswith("/memfd:run") for fd in folder.iterdir()):
+    while not any(os.readlink(fd).startswith("/memfd:run") and fd.stat().st_size for fd in folder.iterdir()):
         sandbox.health()
-
-
-def kill_zygote(sandbox: Sandbox) -> None:
-    """And wait until it is dead."""
-    zygote = os.pidfd_open(zygote_of(sandbox))
-    signal.pidfd_send_signal(zygote, signal.SIGKILL)
-    select.select([zygote], [], [])
-    os.close(zygote)
 
 
 def test_a_run_that_comes_while_a_dead_zygote_is_replaced_waits_for_the_new_one(sandbox):
     assert sandbox.run("def handler(e): return 0").value == 0
-    kill_zygote(sandbox)
+    zygotes.kill(zygote_of(sandbox))
     for number in range(20):
         ended = sandbox.run(f"def handler(e): return {number}")
         assert (ended.outcome, ended.value) == ("ok", number), ended.result
@@ -251,10 +243,10 @@ COUNTED = {
 @pytest.mark.parametrize("language", COUNTED)
 def test_a_run_whose_zygote_dies_as_it_is_asked_starts_anew_and_once(sandbox, language):
     """The zygote is stopped, so that it has been asked and has done nothing, and is then killed."""
-    os.kill(zygote_of(sandbox), signal.SIGSTOP)
+    zygotes.stop(zygote_of(sandbox))
     stream = sandbox.start(COUNTED[language], language, event={"n": 1}, stdin=b"given")
     await_asked(sandbox)
-    kill_zygote(sandbox)
+    zygotes.kill(zygote_of(sandbox))
     ended = stream.outcome()
     assert (ended.outcome, ended.value) == ("ok", {"n": 1, "stdin": "given"}), ended.result
     assert "run_starts_anew" in sandbox.log
@@ -262,7 +254,7 @@ def test_a_run_whose_zygote_dies_as_it_is_asked_starts_anew_and_once(sandbox, la
 
 
 def test_a_run_whose_zygotes_all_die_is_lost_and_says_that_its_code_has_not_begun(sandbox):
-    os.kill(zygote_of(sandbox), signal.SIGSTOP)
+    zygotes.stop(zygote_of(sandbox))
     stream = sandbox.start(COUNTED["python"], run_id="r")
     await_asked(sandbox)
     ended = threading.Thread(target=stream.outcome)
@@ -301,7 +293,7 @@ def test_a_request_is_taken_by_its_process_or_taken_back_never_both():
 
 
 def test_a_run_is_cancelled_while_it_waits_for_a_zygote(sandbox):
-    kill_zygote(sandbox)
+    zygotes.kill(zygote_of(sandbox))
     stream = sandbox.start("import time\ntime.sleep(100)", run_id="c")
     assert sandbox.request("POST", "/v1/runs/c/cancel").status == 202
     assert stream.outcome().outcome == "cancelled"

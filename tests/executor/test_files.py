@@ -249,6 +249,38 @@ def test_artifacts_are_what_the_run_created_and_modified(sandbox):
     assert sandbox.run("pass").artifacts == []
 
 
+WRITERS = {
+    "nobody else": "",
+    "a thread": "import threading\nthreading.Thread(target=write, daemon=True).start()",
+    "a child": "os.fork() or write()",
+    "a child in a session of its own": "os.fork() or (os.setsid(), write())",
+}
+
+
+@pytest.mark.parametrize("who", WRITERS)
+def test_what_a_run_left_is_listed_whoever_still_wrote_when_it_had_said_how_it_ended(sandbox, who):
+    code = f"""
+import itertools, os
+def write():
+    for number in itertools.count():
+        open(f'{{number % 150}}', 'w').write('x' * (1 + number // 150))
+{WRITERS[who]}
+def handler(event):
+    while {bool(WRITERS[who])} and not os.path.exists('20'):
+        pass
+    open('own', 'w').write('mine')
+    return 1
+"""
+    for _ in range(5):
+        ended = sandbox.run(code)
+        assert ended.value == 1
+        there = {item["path"]: item["size"] for item in sandbox.file("GET", "").json()["files"]}
+        assert "own" in there
+        assert {item["path"]: item["size"] for item in ended.artifacts} == there
+        for path in there:
+            sandbox.file("DELETE", path)
+
+
 def test_artifacts_are_listed_to_a_bound(sandbox):
     ended = sandbox.run("for n in range(300): open(f'f{n}', 'w').close()")
     assert len(ended.artifacts) == 200 and ended.artifacts_truncated is True
