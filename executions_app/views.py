@@ -9,6 +9,7 @@ from typing import Any
 from django.http import HttpResponseBase, StreamingHttpResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, PolymorphicProxySerializer
+from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -28,7 +29,7 @@ from executions_app.services.events import Position, Reader
 from executions_app.services.here import drive_here
 from executions_app.services.result import all_of, result_of
 from sandbox_platform import idempotency, pagination, wakeups
-from sandbox_platform.auth import key_of
+from sandbox_platform.auth import confirm, confirmed, key_of
 from sandbox_platform.errors import ApiError, invalid
 from sandbox_platform.middleware import request_id_of
 from sandbox_platform.openapi import IDEMPOTENCY_KEY, LIMIT, OFFSET, PREFER, WAIT, operation, shown
@@ -100,7 +101,9 @@ def waited(request: Request, execution_id: str, show: Callable[[Execution], Any]
 
 
 class ExecuteView(APIView):
-    """POST /sessions/{id}/execute."""
+    """POST /sessions/{id}/execute. Its key is asked for by the statement that starts a run, and by `confirm` wherever none does."""
+
+    confirms_key = True
 
     @operation(
         "execute_code", "Execute code", tag="executions", request=ExecutionIn, responses={200: EXECUTE_ANSWER},
@@ -117,12 +120,21 @@ class ExecuteView(APIView):
             with waiting_place() as place:
                 if place:
                     return self._submit_and_wait(request, session_id, values, wait)
+        confirm(request)
         session = self._session(request, session_id, values["language"])
         come_back = {} if wait is None else {"Retry-After": retry_after()}
         if idempotency.asked(request):
             return idempotency.once(request, lambda: self._submit(request, session, values, False, come_back)[1])
         execution = submit.submit_alone(session, values, request_id_of(request))
         return Response(Submitted(execution).data, headers=come_back)
+
+    def handle_exception(self, exc: Exception) -> Response:
+        """Who is not let in learns nothing else."""
+        try:
+            confirm(self.request)
+        except AuthenticationFailed as refused:
+            exc = refused
+        return super().handle_exception(exc)
 
     def _session(self, request: Request, session_id: str, language: str) -> Session:
         found = target.find(key_of(request).project.pk, session_id)
@@ -149,8 +161,11 @@ class ExecuteView(APIView):
     def _submit_and_wait(self, request: Request, session_id: str, values: dict[str, Any], wait: int) -> Response:
         execution = None
         if not idempotency.asked(request):
-            execution = submit.submit_here(key_of(request).project.pk, session_id, values, request_id_of(request))
-        if execution is None:
+            execution = submit.submit_here(key_of(request), session_id, values, request_id_of(request))
+        if execution is not None:
+            confirmed(request)
+        else:
+            confirm(request)
             session = self._session(request, session_id, values["language"])
             made: list[Execution] = []
 

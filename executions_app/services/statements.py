@@ -11,7 +11,9 @@ from executions_app.models import Execution, ExecutionStatus
 from executions_app.services import doorbell, target
 from runtime.models import Container
 from sandbox_platform import direct, wakeups
+from sandbox_platform.auth import STILL_LIVE, still_live_params
 from sandbox_platform.bells import RING, channel_of
+from sandbox_platform.models import ApiKey
 from sessions_app.models import Session, SessionStatus
 from sessions_app.services import lifecycle
 from templates_app.models import Template
@@ -20,7 +22,7 @@ TABLE = Execution._meta.db_table
 WAITING = f"SELECT 1 FROM {TABLE} WHERE session_id = %s AND status = %s LIMIT 1"  # noqa: S608
 START = f"""
     WITH slot AS (
-        {lifecycle.TAKE_SLOT} AND project_id = %s AND EXISTS (
+        {lifecycle.TAKE_SLOT} AND project_id = %s AND {STILL_LIVE} AND EXISTS (
             SELECT 1 FROM {Template._meta.db_table} t WHERE t.id = template_id AND t.languages ? %s)
         RETURNING {", ".join(target.SESSION)}),
     made AS (INSERT INTO {{columns}} SELECT {{values}} FROM slot CROSS JOIN {direct.NO_WAIT} RETURNING 1)
@@ -58,13 +60,14 @@ class After(NamedTuple):
     rung: bool
 
 
-def start(execution: Execution) -> bool:
-    """Take a slot of its session, if that is its project's and speaks its language, and insert it, without waiting for the disk.
+def start(execution: Execution, key: ApiKey) -> bool:
+    """Take a slot of its session, if that is the key's project's and speaks its language, and insert it, without waiting for the disk.
 
-    Its session is read with it. False where there is no such slot.
+    Its session is read with it. False where there is no such slot, or the key is live no more.
     """
     columns, params = direct.columns_of(execution)
-    slot = [*lifecycle.slot_params(execution.session_id), execution.project_id, execution.language]
+    mine = [execution.project_id, *still_live_params(key), execution.language]
+    slot = [*lifecycle.slot_params(execution.session_id), *mine]
     row = direct.one(START.format(columns=columns, values=_holes(params)), [*slot, *params])
     if row is None:
         return False

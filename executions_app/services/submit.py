@@ -16,6 +16,7 @@ from executions_app.models import Execution, ExecutionStatus
 from executions_app.services import doorbell, ending, finish, statements
 from sandbox_platform import crypto, direct, processes
 from sandbox_platform.errors import ApiError
+from sandbox_platform.models import ApiKey
 from sandbox_platform.queue import Queue, enqueue
 from sessions_app.models import Session, SessionStatus
 from sessions_app.services import lifecycle
@@ -41,17 +42,17 @@ def submit(session: Session, values: dict[str, Any], request_id: str, drive_here
     return execution
 
 
-def submit_here(project_id: int, session_id: str, values: dict[str, Any], request_id: str) -> Execution | None:
+def submit_here(key: ApiKey, session_id: str, values: dict[str, Any], request_id: str) -> Execution | None:
     """What `submit` does with `drive_here`, by one statement and without waiting for the disk. None where that can't be done: no such
-    session, no such language, no slot, another database.
+    session, no such language, no slot, a key that has been revoked, another database.
 
     Nobody knows of this execution until it has ended: the end is written to the disk, and what stands before it in the log with it. For
     a request that may be repeated (`Idempotency-Key`) this would not do: it must find its first answer even if the database crashed.
     """
     if not direct.chains() or "\0" in session_id:
         return None
-    execution = _new(project_id, session_id, values, request_id, True)
-    return execution if statements.start(execution) else None
+    execution = _new(key.project.pk, session_id, values, request_id, True)
+    return execution if statements.start(execution, key) else None
 
 
 def submit_alone(session: Session, values: dict[str, Any], request_id: str) -> Execution:

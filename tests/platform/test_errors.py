@@ -80,7 +80,7 @@ def test_a_database_that_is_gone_while_the_token_is_looked_up_is_503(api: Api, m
     def gone(*args: Any) -> Any:
         raise OperationalError("gone")
 
-    monkeypatch.setattr("sandbox_platform.auth.BearerAuthentication._live", gone)
+    monkeypatch.setattr("sandbox_platform.auth.BearerAuthentication.live", gone)
     error_of(api.get("/sessions"), 503, "ServiceUnavailable")
 
 

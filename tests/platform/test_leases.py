@@ -20,7 +20,7 @@ from sessions_app.models import Session
 from tests import cut, workers
 from tests.api.client import eventually
 from tests.executors import Executor, executor, result
-from tests.factories import ExecutionFactory, SessionFactory
+from tests.factories import ExecutionFactory, SessionFactory, issue
 
 pytestmark = pytest.mark.django_db(transaction=True)
 VALUES = {"language": "python", "code": "print(1)", "event": "{}", "timeout": 30}
@@ -67,10 +67,11 @@ def test_a_claim_whose_answer_is_lost(sandbox: Executor, wire: cut.Wire) -> None
 @pytest.mark.postgres
 def test_a_start_whose_answer_is_lost(sandbox: Executor, wire: cut.Wire) -> None:
     session = Session.objects.get(pk=sandbox.session())
+    key, _token = issue(session.project)
     processes.own_id()
     wire.cut_behind(b"INSERT INTO")
     with pytest.raises(OperationalError):
-        submit.submit_here(session.project_id, session.pk, VALUES, "")
+        submit.submit_here(key, session.pk, VALUES, "")
     connection.close()  # as at the end of a request
     started = Execution.objects.get()
     assert started.status == "running"

@@ -18,7 +18,7 @@ from sandbox_platform import processes
 from sandbox_platform.broker import WakingBroker
 from sandbox_platform.errors import ApiError
 from sessions_app.models import Session
-from tests.factories import ContainerFactory, ExecutionFactory, SessionFactory
+from tests.factories import ContainerFactory, ExecutionFactory, SessionFactory, issue
 
 pytestmark = [pytest.mark.postgres, pytest.mark.django_db]
 VALUES = {"language": "python", "code": "def handler(event): return 1", "event": "{}", "timeout": 30, "args": ["a"]}
@@ -27,10 +27,11 @@ END = ending.without_result(None, "cancelled", "The execution was cancelled")
 
 def test_it_takes_a_slot_and_does_not_wait_for_the_disk(django_assert_num_queries):
     session = SessionFactory(running=True)
+    key, _token = issue(session.project)
     processes.own_id()  # this process is known from its first question on
     with transaction.atomic():
         with django_assert_num_queries(1):
-            made = submit.submit_here(session.project_id, session.pk, VALUES, "request-1")
+            made = submit.submit_here(key, session.pk, VALUES, "request-1")
         with connection.cursor() as cursor:
             cursor.execute("SHOW synchronous_commit")
             assert cursor.fetchone() == ("off",)
@@ -46,28 +47,28 @@ def test_it_takes_a_slot_and_does_not_wait_for_the_disk(django_assert_num_querie
 )
 def test_without_a_slot_nothing_is_written(why):
     session = SessionFactory(**{"running": True, **why})
-    assert submit.submit_here(session.project_id, session.pk, VALUES, "") is None
+    assert submit.submit_here(issue(session.project)[0], session.pk, VALUES, "") is None
     assert not Execution.objects.exists()
     assert Session.objects.get(pk=session.pk).active_runs == session.active_runs
 
 
 def test_another_project_finds_no_session_and_nothing_is_written():
     session = SessionFactory(running=True)
-    assert submit.submit_here(SessionFactory().project_id, session.pk, VALUES, "") is None
-    assert submit.submit_here(session.project_id, "sess_\0", VALUES, "") is None
+    assert submit.submit_here(issue(SessionFactory().project)[0], session.pk, VALUES, "") is None
+    assert submit.submit_here(issue(session.project)[0], "sess_\0", VALUES, "") is None
     assert not Execution.objects.exists()
 
 
 def test_a_language_that_the_template_has_not_takes_no_slot():
     session = SessionFactory(running=True, template__languages=["python"])
-    assert submit.submit_here(session.project_id, session.pk, {**VALUES, "language": "javascript"}, "") is None
+    assert submit.submit_here(issue(session.project)[0], session.pk, {**VALUES, "language": "javascript"}, "") is None
     assert not Execution.objects.exists()
     assert Session.objects.get(pk=session.pk).active_runs == 0
 
 
 def test_it_brings_what_its_driver_needs_of_the_session():
     session = SessionFactory(running=True, container=ContainerFactory())
-    made = submit.submit_here(session.project_id, session.pk, {**VALUES, "env_vars": {"A": "1"}}, "")
+    made = submit.submit_here(issue(session.project)[0], session.pk, {**VALUES, "env_vars": {"A": "1"}}, "")
     assert made is not None
     with CaptureQueriesContext(connection) as asked:
         assert made.session.container.socket == session.container.socket
@@ -78,19 +79,19 @@ def test_it_brings_what_its_driver_needs_of_the_session():
 def test_those_who_wait_go_first():
     session = SessionFactory(running=True)
     ExecutionFactory(session=session, project=session.project)
-    assert submit.submit_here(session.project_id, session.pk, VALUES, "") is None
+    assert submit.submit_here(issue(session.project)[0], session.pk, VALUES, "") is None
 
 
 def test_its_end_frees_the_slot_once_and_rings_for_the_next(django_assert_num_queries):
     session = SessionFactory(running=True)
-    made = submit.submit_here(session.project_id, session.pk, VALUES, "")
+    made = submit.submit_here(issue(session.project)[0], session.pk, VALUES, "")
     with django_assert_num_queries(1):
         assert finish(made, END)
     assert not finish(Execution.objects.get(pk=made.pk), END)
     assert Session.objects.get(pk=session.pk).active_runs == 0
     assert not OrmQ.objects.exists()
 
-    made = submit.submit_here(session.project_id, session.pk, VALUES, "")
+    made = submit.submit_here(issue(session.project)[0], session.pk, VALUES, "")
     ExecutionFactory(session=session, project=session.project)
     assert finish(made, END)
     assert [row.key for row in OrmQ.objects.all()] == ["runs"]
@@ -147,7 +148,7 @@ def database_behind():
 def test_the_time_out_of_a_session_is_judged_by_the_clock_that_set_it():
     session = SessionFactory(running=True)
     Session.objects.update(expires_at=Now() + dt.timedelta(seconds=300), last_activity_at=Now())
-    made = submit.submit_here(session.project_id, session.pk, VALUES, "")
+    made = submit.submit_here(issue(session.project)[0], session.pk, VALUES, "")
     assert made is not None
     assert finish(made, END)
     waiting = submit.submit_alone(session, VALUES, "")
@@ -157,7 +158,7 @@ def test_the_time_out_of_a_session_is_judged_by_the_clock_that_set_it():
     assert not Session.objects.filter(last_activity_at__gt=Now()).exists()
 
     Session.objects.update(expires_at=Now() - dt.timedelta(seconds=1))
-    assert submit.submit_here(session.project_id, session.pk, VALUES, "") is None
+    assert submit.submit_here(issue(session.project)[0], session.pk, VALUES, "") is None
     with pytest.raises(ApiError) as refused:
         submit.submit_alone(session, VALUES, "")
     assert refused.value.code == "SessionNotFound"
