@@ -6,11 +6,12 @@ import re
 import time
 import uuid
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 from django.http import HttpRequest, HttpResponse
 
-from sandbox_platform import metrics
+from sandbox_platform import afterwards, metrics
 from sandbox_platform.errors import invalid, translate
 
 log = structlog.get_logger("sandbox.access")
@@ -38,22 +39,25 @@ class RequestIdMiddleware:
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request.request_id)  # type: ignore[attr-defined]
         began = time.perf_counter()
+        afterwards.begin()
         response = self.get_response(request)
         seconds = time.perf_counter() - began
         response["X-Request-ID"] = request.request_id  # type: ignore[attr-defined]
         if not response.streaming and response.status_code not in WITHOUT_BODY:
             response.setdefault("Content-Length", str(len(response.content)))  # else it would be sent in three chunks
-        route = request.resolver_match.route if request.resolver_match else "none"
-        method = request.method if request.method in METHODS else "other"  # anybody could invent methods, each a series
-        metrics.requests.labels(method, route, response.status_code).observe(seconds)
-        log.info(
-            "request",
-            method=request.method,
-            path=request.path,
-            status=response.status_code,
-            ms=round(seconds * 1000, 2),
-        )
+        afterwards.afterwards(partial(_tell, request, response.status_code, seconds))
+        if response.streaming:  # it may take as long as a run
+            afterwards.end()
+        else:
+            response._resource_closers.append(afterwards.end)  # type: ignore[attr-defined]  # called by the web server behind the last byte
         return response
+
+
+def _tell(request: HttpRequest, status: int, seconds: float) -> None:
+    route = request.resolver_match.route if request.resolver_match else "none"
+    method = request.method if request.method in METHODS else "other"  # anybody could invent methods, each a series
+    metrics.requests.labels(method, route, status).observe(seconds)
+    log.info("request", method=request.method, path=request.path, status=status, ms=round(seconds * 1000, 2))
 
 
 class ErrorMiddleware:

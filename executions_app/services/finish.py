@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import structlog
@@ -15,6 +16,7 @@ from executions_app.services import doorbell, statements
 from executions_app.services.ending import Ending
 from executions_app.services.statements import After
 from sandbox_platform import direct, metrics, wakeups
+from sandbox_platform.afterwards import afterwards
 from sessions_app.models import Owed, Session, SessionStatus
 from sessions_app.services import debts, lifecycle
 
@@ -41,9 +43,13 @@ def finish(execution: Execution, end: Ending, answered: bool = False) -> bool:
     _follow_up(execution, after, wakeups.publish_soon if answered else wakeups.publish)
     for name, value in changes.items():
         setattr(execution, name, value)
+    afterwards(partial(_tell, execution, end))
+    return True
+
+
+def _tell(execution: Execution, end: Ending) -> None:
     metrics.run_seconds.labels(end.status).observe((end.values.get("duration_ms") or 0) / 1000)
     log.info("execution_finished", execution=execution.pk, status=end.status, request_id=execution.request_id)
-    return True
 
 
 def _store(execution: Execution, changes: dict[str, Any]) -> After | None:
@@ -62,7 +68,7 @@ def _follow_up(execution: Execution, after: After, wake: Callable[[str], None]) 
     if after.waiting:
         doorbell.ring(execution.session_id)
     if not after.rung:
-        wake(execution.topic)
+        afterwards(partial(wake, execution.topic))
     if after.freed.status != SessionStatus.RUNNING:  # somebody gives back what it held, and waits for its runs
         if Session.objects.filter(pk=execution.session_id, purge=True).exists():
             erase(execution.session_id)
