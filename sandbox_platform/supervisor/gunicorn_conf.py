@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import socket
@@ -23,7 +24,7 @@ wsgi_app = "sandbox_platform.wsgi:application"
 bind = f"{_host}:{settings.WEB_PORT}"
 workers = settings.WEB_PROCESSES
 threads = settings.WEB_THREADS
-worker_class = "gthread"
+worker_class = "sandbox_platform.supervisor.web_worker.Worker"
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 - a heartbeat file that is unlinked at once
 keepalive = 75
 # Seconds: a worker whose main loop stands still this long is replaced; requests under way get this long at a stop.
@@ -75,6 +76,12 @@ def when_ready(server: Any) -> None:
 def post_fork(server: Any, worker: Any) -> None:
     """A worker does not outlive its master."""
     die_with(server.pid)
+
+
+def post_worker_init(worker: Any) -> None:
+    """What has been loaded stays: the collector need not look at it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def worker_exit(server: Any, worker: Any) -> None:
