@@ -191,7 +191,7 @@ class Supervisor:
         for name in list(slot.timers):
             slot.cancel_timer(name)
         slot.forget_theirs()
-        slot.swept = slot.listing = False
+        slot.swept = False
         if kill_known(slot.uid) == [run.pid] and run.said_how and procfs.threads(run.pid) == 1:
             # Nothing of the run does anything any more. While the kernel takes its process apart, what follows can begin.
             self._kill_all(slot)
@@ -253,7 +253,7 @@ class Supervisor:
             return
         slot.cancel_timer("scan")
         run.artifacts, run.artifacts_truncated = artifacts, truncated
-        slot.run = None
+        slot.run, slot.listing = None, False
         run.finish()
         self._starter.waiting.tell()
         log("info", "run_ended", run=run.id, request_id=run.request_id, outcome=run.outcome)
