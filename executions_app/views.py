@@ -30,7 +30,7 @@ from executions_app.services.here import drive_here
 from executions_app.services.result import all_of, result_of
 from sandbox_platform import idempotency, pagination, wakeups
 from sandbox_platform.auth import confirm, confirmed, key_of
-from sandbox_platform.errors import ApiError, invalid
+from sandbox_platform.errors import OUTAGE, ApiError, invalid
 from sandbox_platform.middleware import request_id_of
 from sandbox_platform.openapi import IDEMPOTENCY_KEY, LIMIT, OFFSET, PREFER, WAIT, operation, shown
 from sandbox_platform.openapi_examples import RESULT
@@ -129,11 +129,12 @@ class ExecuteView(APIView):
         return Response(Submitted(execution).data, headers=come_back)
 
     def handle_exception(self, exc: Exception) -> Response:
-        """Who is not let in learns nothing else."""
-        try:
-            confirm(self.request)
-        except AuthenticationFailed as refused:
-            exc = refused
+        """Who is not let in learns nothing else, but that the database is away."""
+        if not isinstance(exc, (AuthenticationFailed, *OUTAGE)):
+            try:
+                confirm(self.request)
+            except AuthenticationFailed as refused:
+                exc = refused
         return super().handle_exception(exc)
 
     def _session(self, request: Request, session_id: str, language: str) -> Session:

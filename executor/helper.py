@@ -38,7 +38,10 @@ def serve_role(role: str, options: Options, fd: int) -> int:
 
 
 class Helper:
-    """One helper as PID 1 sees it. `on_message(message)` gets what it says, `on_death()` tells that it was replaced."""
+    """One helper as PID 1 sees it. `on_message(message)` gets what it says, `on_death()` tells that it was replaced.
+
+    `on_sent(message)` hears what it was told.
+    """
 
     def __init__(self, role: str, options: Options) -> None:
         self.role = role
@@ -48,6 +51,7 @@ class Helper:
         self._loop: Loop | None = None
         self.on_message: Callable[[dict[str, Any], list[int]], None] = lambda message, fds: None
         self.on_death: Callable[[], None] = lambda: None
+        self.on_sent: Callable[[dict[str, Any]], None] = lambda message: None
 
     def start(self, fresh: bool = False) -> None:
         """Forks the helper. A `fresh` one also starts a new interpreter: by now PID 1 holds what users wrote."""
@@ -104,6 +108,7 @@ class Helper:
         except OSError as error:
             log("warning", "helper_unreachable", role=self.role, error=repr(error))
             return False
+        self.on_sent(message)
         return True
 
     def _readable(self, _mask: int) -> None:

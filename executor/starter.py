@@ -64,7 +64,7 @@ class Starter:
     def announce(self, slot: Slot, run: Run) -> None:
         """Tells the file helper what begins; waits for its scan only where it has not seen this workspace yet.
 
-        Elsewhere the run comes first: there are few cores, and a helper that wakes beside the zygote takes one from it.
+        Elsewhere the run comes first: there are few cores, and a helper that wakes beside the run's process takes one from it.
         """
         try:
             info = os.stat(self._options.workspace)

@@ -127,7 +127,7 @@ class Supervisor:
         slot.cancel_timer("start")
         run.pid, run.started, run.started_at, run.state = pid, at, time.time(), "running"
         log("debug", "run_started", run=run.id, request_id=run.request_id, child=pid)
-        if run.cause:
+        if run.cause or run.said_how:
             return self._end(slot)
         slot.timers["tell"] = self._loop.later(TELL_AFTER, run.notify)
         remaining = run.spec["timeout"] - (time.monotonic() - at)
@@ -193,15 +193,9 @@ class Supervisor:
         slot.forget_theirs()
         slot.swept = False
         if kill_known(slot.uid) == [run.pid] and run.said_how and procfs.threads(run.pid) == 1:
-            # Nothing of the run does anything any more. While the kernel takes its process apart, what follows can begin.
-            self._kill_all(slot)
+            # Nothing of the run does anything any more: its artifacts can be listed while the kernel takes its process apart.
             slot.listing = self._files.send({"end": run.key})
         self._sweep(slot, run)
-
-    def _kill_all(self, slot: Slot) -> None:
-        """In one stroke, also what forks too fast to be seen. We wear the user's uid for it: only once what we see is dead or dying."""
-        kill_user(slot.uid)
-        slot.swept = True
 
     def _sweep(self, slot: Slot, run: Run, pause: float = 0.001) -> None:
         """Comes back until no process of the slot is left, zombies included, and its main process is accounted for."""
@@ -211,11 +205,14 @@ class Supervisor:
         awaited = self._awaited(run)
         left = [run.pid] if awaited else processes_of(slot.uid)
         if not left and not slot.swept:
-            self._kill_all(slot)
+            # What we see is dead. Only now do we wear the user's uid, to end in one stroke what forks too fast to be seen.
+            kill_user(slot.uid)
+            slot.swept = True
             left = processes_of(slot.uid)
         if left:
             if pause > 0.004:  # at first they are only slow to die
-                self._kill_all(slot)
+                kill_user(slot.uid)
+                slot.swept = True
             if time.monotonic() - run.ended > 2.0 and pause >= 0.064:
                 log("error", "run_does_not_die", run=run.id, processes=len(left))
             pause = min(2 * pause, 0.064)
@@ -267,7 +264,8 @@ class Supervisor:
 
     def _prepare(self) -> None:
         """For the first slot: that is where a run goes that comes alone."""
-        self._starter.prepare(self.slots[0].uid)
+        if not self.active:
+            self._starter.prepare(self.slots[0].uid)
 
     # -- the helpers ------------------------------------------------------------------------------------------------
 
@@ -279,7 +277,7 @@ class Supervisor:
 
     def _zygote_says(self, message: dict[str, Any], fds: list[int]) -> None:
         if "ahead" in message:
-            self._starter.waiting.came(message["ahead"], fds[0])
+            self._starter.waiting.came(message["ahead"], fds[0], message["asked"])
         elif "exit" in message:
             self._starter.waiting.ended(message["exit"])
             for slot in self.slots:
@@ -323,7 +321,7 @@ class Supervisor:
             self._listed(*found, message["artifacts"], message["truncated"])
 
     def _listed(self, slot: Slot, run: Run, artifacts: list[dict[str, Any]], truncated: bool) -> None:
-        run.listed = artifacts, truncated
+        run.listed = run.listed or (artifacts, truncated)
         self._finish(slot, run, *run.listed)
 
     def _files_died(self) -> None:

@@ -20,18 +20,28 @@ class Waiting:
 
     def __init__(self, loop: Loop, options: Options, zygote: Helper) -> None:
         self._loop, self._zygote = loop, zygote
-        # Where runs see each other in /proc the zygote must know before it hears of another run: none may see a child that waits.
-        self._tell_at_once = options.apart
+        self._apart = options.apart
+        self._asked = 0  # runs that the zygote was asked to fork for
         self._pid = 0
         self._sock: socket.socket | None = None
         self._untold: tuple[int, Timer] | None = None
+        zygote.on_sent = self._sent
 
-    def came(self, pid: int, fd: int) -> None:
-        """It waits at the other end of `fd`."""
+    def _sent(self, message: dict[str, Any]) -> None:
+        """Where runs see each other in /proc none may see a child that waits: the zygote ends it before it forks for a run."""
+        if self._apart and asks_for_run(message):
+            self._asked += 1
+            self.forget()
+
+    def came(self, pid: int, fd: int, asked: int) -> None:
+        """It waits at the other end of `fd`, forked when the zygote had been asked so often."""
+        sock = socket.socket(fileno=fd)
+        if self._apart and asked != self._asked:  # it is being ended
+            return sock.close()
         self.forget()
-        self._pid, self._sock = pid, socket.socket(fileno=fd)
-        self._sock.setblocking(False)
-        self._sock.set_inheritable(False)
+        sock.setblocking(False)
+        sock.set_inheritable(False)
+        self._pid, self._sock = pid, sock
 
     def forget(self) -> None:
         """Its zygote has died, or it has itself."""
@@ -58,7 +68,7 @@ class Waiting:
                 return 0
         run.cpu = -spent  # what it has done before is not the user's
         self._untold = (pid, self._loop.later(TELL_AFTER, self.tell))
-        if self._tell_at_once:
+        if self._apart:  # before the zygote hears of another run, or it would end this one
             self.tell()
         return pid
 
@@ -69,3 +79,8 @@ class Waiting:
             timer.cancel()
             self._untold = None
             self._zygote.send({"taken": pid})
+
+
+def asks_for_run(message: dict[str, Any]) -> bool:
+    """Whether the zygote is asked to fork for a user's code."""
+    return "run" in message and message["language"] != "wipe"

@@ -102,6 +102,7 @@ class Ahead:
         self.pid = 0
         self._patience = QUIET
         self.wanted, self._never = True, False
+        self._asked = 0  # how often it had to make way: PID 1 takes no child that is older than its last request
 
     @property
     def pause(self) -> int | None:
@@ -123,7 +124,8 @@ class Ahead:
             if self.pid == 0:
                 ours.close()
                 self._wait(theirs)
-            send_message(self._sock, {"ahead": self.pid}, (ours.fileno(),))
+            with contextlib.suppress(OSError):  # it ends when both of us have closed its socket
+                send_message(self._sock, {"ahead": self.pid, "asked": self._asked}, (ours.fileno(),))
 
     def _wait(self, sock: socket.socket) -> NoReturn:
         """Ends when PID 1 closes its end of the socket, which is the only one."""
@@ -156,6 +158,7 @@ class Ahead:
         if not self._options.apart or language == "wipe":
             return
         self.wanted, self._never = False, self._never or language == "javascript"
+        self._asked += 1
         if self.pid:
             os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)

@@ -45,7 +45,7 @@ class BearerAuthentication(BaseAuthentication):
     """`Authorization: Bearer <token>`, the scheme in any case. `request.auth` is the ApiKey, by one query.
 
     A view whose work is one statement that asks for itself whether the key is live (`STILL_LIVE`) saves a round trip: it sets
-    `confirms_key`, and may be given a key that this process read a moment ago. Before it does anything else it calls `confirm`.
+    `confirms_key`, and with a POST may be given a key that this process read a moment ago. Before it does anything else it calls `confirm`.
     """
 
     _seen: ClassVar[dict[str, tuple[float, ApiKey]]] = {}
@@ -57,7 +57,8 @@ class BearerAuthentication(BaseAuthentication):
         match = TOKEN.fullmatch(token) if scheme.lower() == "bearer" and len(token) < 200 else None
         key = None
         if match:
-            later = getattr(request.parser_context["view"], "confirms_key", False) and direct.chains()
+            view = request.parser_context["view"]
+            later = request.method == "POST" and getattr(view, "confirms_key", False) and direct.chains()
             key = self._seen_lately(request, match[1], token) if later else self.live(match[1], token)
         if key is None:
             raise exceptions.AuthenticationFailed(REFUSED)
@@ -102,8 +103,10 @@ def confirm(request: Request) -> None:
     """Ask for the key, where it was only remembered. Raises AuthenticationFailed."""
     if getattr(request, "unconfirmed", False):
         token = request.headers["Authorization"].partition(" ")[2].strip()
-        if BearerAuthentication().live(key_of(request).prefix, token) is None:
+        key = BearerAuthentication().live(key_of(request).prefix, token)
+        if key is None:
             raise exceptions.AuthenticationFailed(REFUSED)
+        request.auth = key
         confirmed(request)
 
 

@@ -22,7 +22,7 @@ from sandbox_platform.bells import Bell, Notify, bells, kind_of
 log = structlog.get_logger(__name__)
 # Seconds until a bell that broke is tried again.
 TRY_AGAIN = 0.5
-# Seconds that `publish_soon` may take: the answer that it makes way for is written by then.
+# Seconds for which `publish_soon` collects what it rings at once: who waits there hardly ever does.
 MOMENT = 0.02
 
 

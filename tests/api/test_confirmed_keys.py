@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.db import OperationalError
 from django.utils import timezone
 
 from executions_app.models import Execution
@@ -75,6 +76,23 @@ def test_one_that_is_live_no_more_is_refused_with_the_next_request(
     error_of(answer, 401, "Unauthorized")
     assert answer.headers["WWW-Authenticate"].startswith("Bearer")
     assert not Execution.objects.exists()
+
+
+@pytest.mark.parametrize("method", ["OPTIONS", "GET", "HEAD", "PATCH"])
+def test_whatever_else_is_asked_there_is_refused_too(known: Api, session: str, method: str) -> None:
+    ApiKey.objects.update(revoked_at=timezone.now())
+    assert known.call(method, f"/sessions/{session}/execute").status_code == 401
+
+
+def test_a_database_that_is_away_is_asked_once(
+    known: Api, session: str, questions: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*args: Any) -> Any:
+        raise OperationalError("away")
+
+    monkeypatch.setattr("executions_app.services.statements.start", away)
+    error_of(known.post(f"/sessions/{session}/execute", RUN, headers=WAIT), 503, "ServiceUnavailable")
+    assert not questions
 
 
 def test_a_wrong_secret_is_refused(known: Api, session: str) -> None:

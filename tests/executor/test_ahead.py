@@ -22,14 +22,19 @@ from tests.executor.test_endings import COUNTED
 WHO = "import os\ndef handler(event): return os.getpid()"
 
 
+def asleep(pid: int) -> bool:
+    """Whether it has nothing to do."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
+
+
 def waiting(sandbox: Sandbox) -> dict[int, int]:
-    """The pid inside, by the host's pid, of the zygote's child while no run is under way."""
+    """The pid inside, by the host's pid, of the zygote's child while no run is under way; nothing until PID 1 has been told of it."""
     found = {}
     for pid in sandbox.processes(0):
         with suppress(OSError):  # it has ended meanwhile
             for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
                 status = Path(f"/proc/{child}/status").read_text()
-                if pid != sandbox.init:
+                if pid != sandbox.init and asleep(pid) and asleep(sandbox.init):
                     found[int(child)] = int(status.split("NSpid:")[1].split("\n")[0].split()[-1])
     return found
 

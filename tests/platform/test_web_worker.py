@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from gunicorn.workers.gthread import TConn
 
 from sandbox_platform.supervisor import gunicorn_conf, web_worker
 from sandbox_platform.supervisor.web_worker import Worker
+from tests.api.client import eventually
 
 
 def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
@@ -35,6 +37,14 @@ def worker() -> Worker:
     return made
 
 
+def free(worker: Worker) -> bool:
+    """Whether another thread may wait."""
+    taken = worker._seats.acquire(blocking=False)
+    if taken:
+        worker._seats.release()
+    return taken
+
+
 class Client:
     """A connection, and what becomes of the thread that is given it."""
 
@@ -51,6 +61,13 @@ class Client:
     def ask(self) -> bytes:
         self._connection.request("GET", "/")
         return self._connection.getresponse().read()
+
+    def flood(self) -> None:
+        """Asks more than is answered."""
+        self._connection.sock.settimeout(0.1)
+        with suppress(TimeoutError):  # nobody serves it any more
+            self._connection.sock.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2)
+            self._connection.sock.recv(4096)
 
     def leave(self) -> None:
         self._connection.close()
@@ -110,9 +127,10 @@ def test_one_that_leaves_is_let_go_at_once(connect: Callable[[], Client]) -> Non
 
 
 @pytest.mark.usefixtures("patient")
-def test_no_more_threads_wait_than_can_be_spared(connect: Callable[[], Client]) -> None:
+def test_no_more_threads_wait_than_can_be_spared(connect: Callable[[], Client], worker: Worker) -> None:
     first, second = connect(), connect()
     first.ask()
+    eventually(lambda: not free(worker))
     second.ask()
     assert second.served.result(10)[0], "its connection is kept, without a thread"
     assert not first.served.done()
@@ -121,6 +139,32 @@ def test_no_more_threads_wait_than_can_be_spared(connect: Callable[[], Client]) 
     third = connect()
     third.ask()
     assert third.ask(), "the seat is free again"
+
+
+@pytest.mark.usefixtures("patient")
+def test_where_threads_are_few_none_waits(connect: Callable[[], Client], worker: Worker) -> None:
+    few = Config()
+    few.set("threads", web_worker.SHARE - 1)
+    assert not free(Worker(1, os.getpid(), [], None, 30, few, Logger(few)))
+
+
+@pytest.mark.usefixtures("patient")
+def test_where_others_wait_for_a_thread_it_goes_to_them(connect: Callable[[], Client], worker: Worker) -> None:
+    worker.futures.extend(Future() for _ in range(worker.cfg.threads + 1))
+    client = connect()
+    client.ask()
+    assert client.served.result(10)[0]
+
+
+@pytest.mark.usefixtures("patient")
+def test_one_who_never_stops_asking_does_not_keep_it(
+    connect: Callable[[], Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web_worker, "LINGER", 0.2)
+    client = connect()
+    while not client.served.done():
+        client.flood()
+    assert client.served.result()[0]
 
 
 @pytest.mark.usefixtures("patient")
