@@ -262,7 +262,9 @@ def test_fingerprints_change_with_every_ingredient():
     assert len(others | {first}) == 4
 
 
+# One after the other: the same recipe makes the same fingerprint, by which one test would find what another has built.
 @pytest.mark.docker
+@pytest.mark.xdist_group("docker-images")
 class TestDockerImages:
     @pytest.fixture
     def builder(self):
