@@ -25,9 +25,8 @@ from executor.starter import SCAN_PATIENCE, Starter
 from executor.wiper import Wiper
 from executor.wire import Fault
 
-TELL_AFTER = (
-    0.003  # seconds until those who follow hear of a start by itself: with the end of a short run they are woken once
-)
+# Seconds until those who follow hear of a start by itself: with the end of a short run they are woken once.
+TELL_AFTER = 0.003
 PREPARE_AFTER = 0.002  # seconds after the end of a run, whose telling that would hold up
 MAX_HELD = 256
 MAX_HELD_BYTES = 64 * 1024 * 1024

@@ -12,7 +12,7 @@ from executor.loop import Loop, Timer
 from executor.runs import Run
 
 # Seconds until the zygote hears that its child has a run, and forks the next. That would hold up the telling of a short run's end.
-TELL_AFTER = 0.025
+TAKEN_AFTER = 0.025
 
 
 class Waiting:
@@ -67,7 +67,7 @@ class Waiting:
             except OSError:
                 return 0
         run.cpu = -spent  # what it has done before is not the user's
-        self._untold = (pid, self._loop.later(TELL_AFTER, self.tell))
+        self._untold = (pid, self._loop.later(TAKEN_AFTER, self.tell))
         if self._apart:  # before the zygote hears of another run, or it would end this one
             self.tell()
         return pid
