@@ -128,7 +128,10 @@ class Supervisor:
         log("debug", "run_started", run=run.id, request_id=run.request_id, child=pid)
         if run.cause or run.said_how:
             return self._end(slot)
-        slot.timers["tell"] = self._loop.later(TELL_AFTER, run.notify)
+        if any(stream.total for stream in run.streams.values()):  # printed before its zygote told of it
+            run.notify()
+        else:
+            slot.timers["tell"] = self._loop.later(TELL_AFTER, run.notify)
         remaining = run.spec["timeout"] - (time.monotonic() - at)
         slot.timers["deadline"] = self._loop.later(remaining, partial(self._timed_out, slot, run))
 

@@ -20,13 +20,13 @@ from tests.drivers.conftest import host_pid
 
 pytestmark = pytest.mark.bubblewrap
 WITHIN = 15.0
-SLEEPER = "import time\nprint('begun', flush=True)\nopen('begun', 'w').close()\ntime.sleep(300)"
-HOG = "open('begun', 'w').close()\nkept = []\nwhile True: kept.append(bytearray(b'x' * 10_000_000))"
+SLEEPER = "import time\nprint('begun', flush=True)\ntime.sleep(300)"
+HOG = "kept = []\nwhile True: kept.append(bytearray(b'x' * 10_000_000))"
 
 # Many small processes, which are as little to blame as the kernel lets them.
 HORDE = """
 import os, time
-open("begun", "w").close()
+print("begun", flush=True)
 with open("/proc/self/oom_score_adj", "w") as file:
     file.write("500")
 while True:
@@ -50,12 +50,16 @@ def executor_pid(session_id: str) -> int:
 
 
 def begun(api: Api, session_id: str) -> Any:
-    """Until the run has begun, or is over already: a sandbox may die faster than anybody can look into it."""
+    """Until the run is known to have said so, or is over already: a sandbox may die faster than anybody can look into it.
+
+    A file that it writes would not do: what it has printed is kept once its executor has read it, not before.
+    """
 
     def seen() -> bool:
-        answer = api.get(f"/sessions/{session_id}/files/begun")
-        answer.close()
-        return answer.status_code == 200 or api.get(f"/sessions/{session_id}").json()["status"] != "running"
+        for run in api.get(f"/sessions/{session_id}/executions?status=running").json()["executions"]:
+            if api.get(f"/executions/{run['execution_id']}/result").json()["stdout"] == "begun\n":
+                return True
+        return bool(api.get(f"/sessions/{session_id}").json()["status"] != "running")
 
     return eventually(seen)
 
@@ -105,7 +109,7 @@ def test_a_sandbox_that_is_killed(live: Api, run: Any) -> None:
     result = run(live, session_id, SLEEPER, act)
     assert time.monotonic() - killed_at[0] < WITHIN
     assert (result["status"], result["error"]["error_code"]) == ("failed", "Sandbox.ExecLost"), result
-    assert result["exit_code"] is None and result["stdout"] == "begun\n"
+    assert result["exit_code"] is None and result["stdout"] == "begun\n", result
     session = eventually(lambda: (s := live.get(f"/sessions/{session_id}").json())["status"] == "failed" and s)
     assert session["status_reason"] == "container_lost", session
 
