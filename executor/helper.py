@@ -14,8 +14,12 @@ from executor.cli import Options
 from executor.linux import PR_SET_DUMPABLE, close_all_but, prctl, receive_message, send_message, seqpacket_pair
 from executor.log import log
 from executor.loop import READ, Loop
+from executor.privileges import offer
 
 RESTART_DELAY = 0.1  # seconds
+# Thousandths of the sandbox's memory. A run that is killed for want of it may still hold it for a moment in which the kernel looks for
+# another process: one that can be replaced, not PID 1, which is of much the same size.
+OFFERED = 100
 ROLES: dict[str, Callable[[Options, socket.socket], None]] = {
     "zygote": zygote.serve,
     "files": files.serve,
@@ -28,6 +32,7 @@ def serve_role(role: str, options: Options, fd: int) -> int:
     try:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         close_all_but({fd} | procfs.kept())
+        offer(OFFERED)
         prctl(PR_SET_DUMPABLE, 0)
         os.chdir("/")
         ROLES[role](options, socket.socket(fileno=fd))

@@ -31,9 +31,14 @@ def confine() -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     nofile = NOFILE if hard == resource.RLIM_INFINITY else min(NOFILE, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (nofile, nofile))
+    offer(1000)
+
+
+def offer(more: int) -> None:
+    """Where memory is short the kernel is to take this process rather than those it comes from, by so many thousandths of the limit."""
     try:
-        with open("/proc/self/oom_score_adj", "w") as file:
-            file.write("1000")
+        score = int(procfs.read("self/oom_score_adj")) + more
+        procfs.write("self/oom_score_adj", str(min(score, 1000)))
     except OSError:
         pass  # a read-only /proc: the kernel then weighs by size alone
 

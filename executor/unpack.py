@@ -16,6 +16,7 @@ from executor import archive, procfs
 from executor.archive import DAMAGED, PIECE, Budget
 from executor.linux import PR_SET_DUMPABLE, PR_SET_PDEATHSIG, close_all_but, prctl
 from executor.log import log
+from executor.privileges import offer
 from executor.wire import Fault
 from executor.workspace import FOLDER_FLAGS
 
@@ -93,8 +94,7 @@ def _confine(keep: set[int]) -> None:
     seconds = int(PATIENCE)
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     prctl(PR_SET_DUMPABLE, 1)  # or its own files in /proc would belong to root
-    with contextlib.suppress(OSError):
-        procfs.write("self/oom_score_adj", "1000")
+    offer(1000)
     prctl(PR_SET_DUMPABLE, 0)
     procfs.forget()
 

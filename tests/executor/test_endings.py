@@ -131,6 +131,16 @@ def test_running_out_of_memory_is_told_apart_and_the_next_run_succeeds(make_sand
         sandbox.close()
 
 
+def test_where_memory_is_short_the_executor_is_the_last_to_go(sandbox):
+    def score(pid: int) -> int:
+        return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+
+    helpers = Path(f"/proc/{sandbox.init}/task/{sandbox.init}/children").read_text().split()
+    assert len(helpers) >= 2
+    assert {score(int(pid)) for pid in helpers} == {score(sandbox.init) + 100}
+    assert sandbox.run("def handler(e): return int(open('/proc/self/oom_score_adj').read())").value == 1000
+
+
 def test_running_out_of_descriptors_hurts_user_code_alone(sandbox):
     code = (
         "import errno, time\nfs = []\ndef fill():\n    try:\n        while True: fs.append(open('/dev/null'))\n"
