@@ -36,9 +36,8 @@ class UnixConnection(http.client.HTTPConnection):
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.connect(
-            self.path
-        )  # without a time-out, with which a full backlog is an error rather than a reason to wait
+        # Before there is a time-out: with one, a full backlog is an error rather than a reason to wait.
+        self.sock.connect(self.path)
         self.sock.settimeout(self.timeout)
 
 
